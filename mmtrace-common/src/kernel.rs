@@ -1,0 +1,181 @@
+//! What the kernel programs must know of the kernel they run on.
+//!
+//! Rust emits no CO-RE relocations, so user space reads these from the running kernel's BTF and
+//! writes them into the programs' read-only data before it loads them. The verifier sees them as
+//! constants.
+
+macro_rules! kernel {
+    ($($(#[$doc:meta])* $name:ident = $default:expr,)*) => {
+        /// Offsets in bytes, bit numbers and enum values of the running kernel.
+        ///
+        /// [`Kernel::ABSENT`] where this kernel has no such field.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(C)]
+        pub struct Kernel {
+            $($(#[$doc])* pub $name: u32,)*
+        }
+
+        impl Kernel {
+            /// This kernel has no such field.
+            pub const ABSENT: u32 = u32::MAX;
+
+            /// What is not read from BTF, at its default; everything else absent.
+            pub const DEFAULT: Self = Self { $($name: $default,)* };
+        }
+
+        const _: () = assert!(align_of::<Kernel>() == 4);
+    };
+}
+
+kernel! {
+    /// `task_struct.pid`.
+    task_pid = Self::ABSENT,
+    /// `task_struct.tgid`.
+    task_tgid = Self::ABSENT,
+    /// `task_struct.mm`.
+    task_mm = Self::ABSENT,
+    /// `task_struct.files`.
+    task_files = Self::ABSENT,
+    /// `task_struct.fs`.
+    task_fs = Self::ABSENT,
+    /// `task_struct.signal`.
+    task_signal = Self::ABSENT,
+    /// `task_struct.min_flt`; `maj_flt` follows it.
+    task_min_flt = Self::ABSENT,
+    /// `task_struct.ioac.read_bytes`.
+    task_read_bytes = Self::ABSENT,
+    /// `task_struct.bio_list`: not null inside a stacked driver's submission.
+    task_bio_list = Self::ABSENT,
+    /// `task_struct.exit_code`.
+    task_exit_code = Self::ABSENT,
+    /// Byte of the bit-field `task_struct.in_iowait`.
+    task_in_iowait = Self::ABSENT,
+    /// Bit of it in that byte.
+    task_in_iowait_bit = 0,
+    /// `signal_struct.live`.
+    signal_live = Self::ABSENT,
+    /// `signal_struct.group_exit_code`.
+    signal_group_exit_code = Self::ABSENT,
+    /// `files_struct.fdt`.
+    files_fdt = Self::ABSENT,
+    /// `fdtable.max_fds`.
+    fdtable_max_fds = Self::ABSENT,
+    /// `fdtable.fd`.
+    fdtable_fd = Self::ABSENT,
+    /// `file.f_inode`.
+    file_inode = Self::ABSENT,
+    /// `file.f_flags`.
+    file_flags = Self::ABSENT,
+    /// `file.f_pos`.
+    file_pos = Self::ABSENT,
+    /// `file.f_mapping`.
+    file_mapping = Self::ABSENT,
+    /// `file.f_path.mnt`.
+    file_mnt = Self::ABSENT,
+    /// `file.f_path.dentry`.
+    file_dentry = Self::ABSENT,
+    /// `inode.i_mode`.
+    inode_mode = Self::ABSENT,
+    /// `inode.i_ino`.
+    inode_ino = Self::ABSENT,
+    /// Bytes of `inode.i_ino`.
+    inode_ino_bytes = 8,
+    /// `inode.i_sb`.
+    inode_sb = Self::ABSENT,
+    /// `inode.i_rdev`.
+    inode_rdev = Self::ABSENT,
+    /// `inode.i_generation`.
+    inode_generation = Self::ABSENT,
+    /// `inode.i_size`.
+    inode_size = Self::ABSENT,
+    /// `inode.i_dentry.first`.
+    inode_dentry = Self::ABSENT,
+    /// `super_block.s_dev`.
+    sb_dev = Self::ABSENT,
+    /// `super_block.s_magic`.
+    sb_magic = Self::ABSENT,
+    /// `super_block.s_type`.
+    sb_type = Self::ABSENT,
+    /// `file_system_type.name`.
+    fstype_name = Self::ABSENT,
+    /// `dentry.d_parent`.
+    dentry_parent = Self::ABSENT,
+    /// `dentry.d_name.name`.
+    dentry_name = Self::ABSENT,
+    /// `dentry.d_hash.pprev`: null for a dentry that is unhashed (deleted).
+    dentry_hash_pprev = Self::ABSENT,
+    /// `dentry.d_u.d_alias`: what `inode.i_dentry` links.
+    dentry_alias = Self::ABSENT,
+    /// `mount.mnt`.
+    mount_mnt = Self::ABSENT,
+    /// `mount.mnt_parent`.
+    mount_parent = Self::ABSENT,
+    /// `mount.mnt_mountpoint`.
+    mount_mountpoint = Self::ABSENT,
+    /// `vfsmount.mnt_root`.
+    vfsmount_root = Self::ABSENT,
+    /// `fs_struct.root.mnt`.
+    fs_root_mnt = Self::ABSENT,
+    /// `fs_struct.root.dentry`.
+    fs_root_dentry = Self::ABSENT,
+    /// `mm_struct.mm_mt.ma_root` (6.1 on).
+    mm_maple_root = Self::ABSENT,
+    /// `mm_struct.mm_rb.rb_node` (before 6.1).
+    mm_rb_root = Self::ABSENT,
+    /// `mm_struct.exe_file`.
+    mm_exe_file = Self::ABSENT,
+    /// `mm_struct.start_code`.
+    mm_start_code = Self::ABSENT,
+    /// `mm_struct.arg_start`.
+    mm_arg_start = Self::ABSENT,
+    /// `mm_struct.arg_end`.
+    mm_arg_end = Self::ABSENT,
+    /// `vm_area_struct.vm_start`.
+    vma_start = Self::ABSENT,
+    /// `vm_area_struct.vm_end`.
+    vma_end = Self::ABSENT,
+    /// `vm_area_struct.vm_flags`.
+    vma_flags = Self::ABSENT,
+    /// `vm_area_struct.vm_file`.
+    vma_file = Self::ABSENT,
+    /// `vm_area_struct.vm_pgoff`.
+    vma_pgoff = Self::ABSENT,
+    /// `vm_area_struct.vm_rb` (before 6.1).
+    vma_rb = Self::ABSENT,
+    /// `page.compound_head` or `compound_info`.
+    page_compound_head = Self::ABSENT,
+    /// `folio.flags` or `page.flags`.
+    folio_flags = Self::ABSENT,
+    /// `folio.mapping` or `page.mapping`.
+    folio_mapping = Self::ABSENT,
+    /// `folio.index` or `page.index`.
+    folio_index = Self::ABSENT,
+    /// Number of pages of a large folio, 4 bytes (6.6 on, under several names).
+    folio_nr_pages = Self::ABSENT,
+    /// Order of a large folio, 1 byte (until 6.6).
+    folio_order = Self::ABSENT,
+    /// Bit of `folio.flags` that tells a large folio.
+    pg_head = Self::ABSENT,
+    /// `address_space.host`.
+    mapping_host = Self::ABSENT,
+    /// `bio.bi_opf`.
+    bio_opf = Self::ABSENT,
+    /// `bio.bi_iter.bi_size`.
+    bio_size = Self::ABSENT,
+    /// `bio.bi_iter.bi_idx`.
+    bio_idx = Self::ABSENT,
+    /// `bio.bi_io_vec`.
+    bio_vecs = Self::ABSENT,
+    /// Bit of `bio.bi_opf` that tells metadata.
+    req_meta = Self::ABSENT,
+    /// Bytes of a page, as a shift.
+    page_shift = 12,
+    /// What a thread must pass with [`REGISTER_OPTION`](crate::REGISTER_OPTION) to be followed.
+    nonce = 0,
+    /// 1: the programs log what they do (`-v`).
+    verbose = 0,
+    /// `FAULT_FLAG_REMOTE`.
+    fault_flag_remote = 0x80,
+    /// 1: faults begin as `handle_mm_fault` is entered; 0: by the page fault tracepoints.
+    faults_by_entry = 0,
+}

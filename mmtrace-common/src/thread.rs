@@ -1,0 +1,147 @@
+//! What the kernel side knows of a thread that it follows.
+
+use crate::{FileKey, Measures, RowKey};
+
+/// The system call that a thread is in.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Call {
+    /// 1 inside a call.
+    pub active: u32,
+    /// The [path](crate::Path) of what is done in it, by number.
+    pub path: u32,
+    /// The file that it is about.
+    pub file: FileKey,
+    /// When it began; 0 where its time is not counted.
+    pub started_ns: u64,
+    /// Time of the faults taken inside it, which is not its own.
+    pub nested_ns: u64,
+    /// Bytes asked for.
+    pub size_bytes: u64,
+    /// Where in the file; `u64::MAX`: at its position.
+    pub offset: u64,
+    /// The `struct file`, or 0.
+    pub file_pointer: u64,
+    /// `CallSpec::flags`.
+    pub flags: u32,
+    /// Unused, for the alignment.
+    pub padding: u32,
+}
+
+/// The fault that a thread is in.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Fault {
+    /// 1 inside a fault.
+    pub active: u32,
+    /// 1 when `path` and `file` are known.
+    pub resolved: u32,
+    /// The [path](crate::Path), by number.
+    pub path: u32,
+    /// The kernel's `FAULT_FLAG_` bits, where the backend sees them.
+    pub flags: u32,
+    /// The file that is mapped there.
+    pub file: FileKey,
+    /// The address.
+    pub address: u64,
+    /// When it began.
+    pub started_ns: u64,
+    /// The page of the file, or `u64::MAX`.
+    pub page: u64,
+    /// 1 for a fault taken for the kernel's own access to user pages (`regs` is null): it raises no
+    /// software event.
+    pub silent: u32,
+    /// Unused, for the alignment.
+    pub padding: u32,
+    /// `handle_mm_fault`'s `regs`.
+    pub registers: u64,
+    /// The `vm_area_struct`, where the backend is passed it; else 0.
+    pub vma: u64,
+}
+
+/// Work that is not in its row yet: added there when the thread goes on to another row, or ends.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Pending {
+    /// Which row.
+    pub key: RowKey,
+    /// What is to be added.
+    pub measures: Measures,
+}
+
+/// The file that a descriptor named when the thread last used one.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct CachedFd {
+    /// The descriptor; -1: none.
+    pub fd: i32,
+    /// The [path](crate::Path) of reads of it, by number.
+    pub read_path: u32,
+    /// The [path](crate::Path) of writes to it, by number.
+    pub write_path: u32,
+    /// The process's generation of descriptors then.
+    pub generation: u32,
+    /// The file.
+    pub file: FileKey,
+    /// The `struct file`.
+    pub file_pointer: u64,
+}
+
+/// The mapping that the thread last faulted on.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct CachedMapping {
+    /// Its first address.
+    pub start: u64,
+    /// The address after its last.
+    pub end: u64,
+    /// Its `vm_pgoff`.
+    pub first_page: u64,
+    /// Its file, all zero for anonymous memory.
+    pub file: FileKey,
+    /// The [path](crate::Path) of faults on it, by number.
+    pub path: u32,
+    /// The process's generation of mappings then.
+    pub generation: u32,
+}
+
+/// A thread that is followed: an entry of the `THREADS` map.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Thread {
+    /// Which process, as in [`RowKey`].
+    pub process: u64,
+    /// Its `task_struct`.
+    pub task: u64,
+    /// Its tgid.
+    pub tgid: u32,
+    /// Its tid: the key of its entry.
+    pub tid: u32,
+    /// 1 while the program that it runs, and the program's loader, have not been told by name.
+    pub unnamed: u32,
+    /// 1 while it runs a 32-bit program.
+    pub compat: u32,
+    /// Where a walk from a file up to its root goes on: `dentry` and `vfsmount`.
+    pub walk: [u64; 2],
+    /// When it began to wait for the disk; 0: it does not.
+    pub wait_started_ns: u64,
+    /// `task_struct.min_flt` and `maj_flt` when it was followed, less what was counted since.
+    pub faults_before: [u64; 2],
+    /// Faults counted since.
+    pub faults_counted: [u64; 2],
+    /// `task_struct.ioac.read_bytes` when it was followed.
+    pub disk_read_bytes_before: u64,
+    /// The system call in progress.
+    pub call: Call,
+    /// The fault in progress.
+    pub fault: Fault,
+    /// The last descriptor used.
+    pub fd: CachedFd,
+    /// The last mapping faulted on.
+    pub mapping: CachedMapping,
+    /// Work of calls, and of faults: apart, since they alternate.
+    pub pending: [Pending; 2],
+}
+
+const _: () = assert!(size_of::<Pending>() == 128);
+const _: () = assert!(size_of::<Thread>().is_multiple_of(8) && align_of::<Thread>() == 8);

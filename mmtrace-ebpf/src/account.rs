@@ -1,0 +1,106 @@
+//! Adding work to its row.
+
+use mmtrace_common::{FileKey, Lost, RowKey, Thread, path::Measures};
+
+use crate::{
+    maps::{ROWS, atomic_add, lose},
+    thread,
+};
+
+/// Which of a thread's two places for pending work is meant.
+#[derive(Clone, Copy)]
+pub(crate) enum Slot {
+    /// Work of system calls.
+    Call = 0,
+    /// Work of faults.
+    Fault = 1,
+}
+
+/// The measures of a row, to be added to. Work is kept with the thread until it goes on to another
+/// row, so that a loop of calls on one file touches no shared memory.
+#[inline(always)]
+pub(crate) fn row(thread: &mut Thread, slot: Slot, path: u32, file: FileKey) -> &mut Measures {
+    let key = RowKey {
+        process: thread.process,
+        file,
+        path,
+        padding: 0,
+    };
+    if !same(&thread.pending[slot as usize].key, &key) {
+        thread::elsewhere(thread, |tid| mmtrace_flush(tid, slot as u32));
+        thread.pending[slot as usize].key = key;
+    }
+    &mut thread.pending[slot as usize].measures
+}
+
+#[inline(always)]
+fn same(one: &RowKey, other: &RowKey) -> bool {
+    one.file.inode == other.file.inode
+        && one.path == other.path
+        && one.file.device == other.file.device
+        && one.file.generation == other.file.generation
+        && one.process == other.process
+}
+
+/// Puts a thread's pending work into its rows.
+pub(crate) fn flush_thread(thread: &mut Thread) {
+    thread::elsewhere(thread, |tid| {
+        mmtrace_flush(tid, Slot::Call as u32);
+        mmtrace_flush(tid, Slot::Fault as u32)
+    });
+}
+
+/// Adds what is pending in one of a thread's places to its row in the map, which is made if it is
+/// not there, and clears the place.
+///
+/// As every function here that is exported: the verifier checks it once by itself, with any
+/// arguments, and not again for each way that leads to a call of it (5.6 on). For that it takes
+/// numbers only, and gives one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_flush(tid: u32, slot: u32) -> u32 {
+    let Some(thread) = thread::by_tid(tid) else {
+        return 0;
+    };
+    let pending = if slot == 0 {
+        &mut thread.pending[0]
+    } else {
+        &mut thread.pending[1]
+    };
+    add(&pending.key, &pending.measures);
+    pending.key = RowKey::default();
+    pending.measures = Measures::default();
+    0
+}
+
+#[inline(always)]
+fn add(key: &RowKey, work: &Measures) {
+    if key.process == 0 {
+        return;
+    }
+    let mut row = ROWS.get_ptr_mut(key);
+    if row.is_none() {
+        // Another CPU may make it at the same moment: then this insertion fails and the row is
+        // there.
+        let _exists = ROWS.insert(key, Measures::default(), BPF_NOEXIST);
+        row = ROWS.get_ptr_mut(key);
+    }
+    let Some(row) = row else {
+        lose(Lost::Rows);
+        return;
+    };
+    macro_rules! each {
+        ($($field:ident)*) => {
+            $(if work.$field != 0 {
+                // SAFETY: `row` is a live entry of ROWS, from which nothing is deleted.
+                unsafe { atomic_add(&raw mut (*row).$field, work.$field) };
+            })*
+        };
+    }
+    each!(
+        operations bytes_requested bytes_returned minor_faults major_faults mapped_bytes
+        cache_filled_bytes readahead_bytes disk_reads disk_read_bytes kernel_time_ns disk_wait_ns
+    );
+}
+
+const BPF_NOEXIST: u64 = 1;

@@ -1,0 +1,424 @@
+//! System calls: the operations, what they asked for and what they returned.
+//!
+//! `sys_enter` and `sys_exit` are there on every kernel, see every call whatever the file system
+//! and say what it returned, hence they count for every backend. Source: `trace_sys_enter` in
+//! kernel/entry (5.10: kernel/entry/common.c). Context: the calling thread.
+
+use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_user, programs::RawTracePointContext};
+use aya_log_ebpf::debug;
+use mmtrace_common::{
+    CALIBRATION_PROCESS, CallSpec, FLAG_CHANGES_FDS, FLAG_CHANGES_MAPPINGS, FLAG_IOVEC, FileKey,
+    Lost, NO_ARGUMENT, REGISTER_OPTION, Role, Thread,
+    call::{
+        FLAG_ADDRESS, FLAG_ADVICE, FLAG_COUNTED, FLAG_FIXED_PATH, FLAG_MAPS, FLAG_OFFSET_POINTER,
+        FLAG_RETURNS_BYTES,
+    },
+};
+
+use crate::{
+    account::{Slot, row},
+    fault, file,
+    kernel::{kernel, pointer, read},
+    mapping,
+    maps::{CALLS, DIRECT, OTHER, THREADS, WRITE, generations, lose},
+    process,
+    thread::{self, now_ns},
+};
+
+#[cfg(bpf_target_arch = "aarch64")]
+mod arch {
+    /// `prctl`.
+    pub(super) const PRCTL: u64 = 167;
+    /// Whether a thread runs a 32-bit program: not told apart here.
+    pub(super) fn is_compat(_registers: u64) -> bool {
+        false
+    }
+    /// `user_pt_regs.pc`.
+    pub(super) const INSTRUCTION_POINTER: u32 = 256;
+    /// Bytes of `struct pt_regs` that hold the arguments, and where they begin.
+    pub(super) const START: u32 = 0;
+    /// Which of the words read there are the arguments, in order.
+    pub(super) const ORDER: [usize; 6] = [0, 1, 2, 3, 4, 5];
+}
+#[cfg(not(bpf_target_arch = "aarch64"))]
+mod arch {
+    /// `prctl`.
+    pub(super) const PRCTL: u64 = 157;
+    /// Whether a thread runs a 32-bit program: `pt_regs.cs` is `__USER32_CS`.
+    pub(super) fn is_compat(registers: u64) -> bool {
+        crate::kernel::read::<u64>(registers, 136) == 0x23
+    }
+    /// `pt_regs.ip`.
+    pub(super) const INSTRUCTION_POINTER: u32 = 128;
+    /// `pt_regs.r10`: r10, r9, r8, ax, cx, dx, si, di follow each other.
+    pub(super) const START: u32 = 56;
+    /// Which of the words read there are the arguments, in order: di, si, dx, r10, r8, r9.
+    pub(super) const ORDER: [usize; 6] = [7, 6, 5, 0, 2, 1];
+}
+
+/// What the kernel takes of one call at most: include/linux/fs.h.
+const MAX_RW_COUNT: u64 = 0x7fff_f000;
+const POSIX_FADV_WILLNEED: u64 = 3;
+const MADV_WILLNEED: u64 = 3;
+const MADV_POPULATE_READ: u64 = 22;
+const MADV_POPULATE_WRITE: u64 = 23;
+
+/// The arguments of a call.
+struct Arguments([u64; 8]);
+
+impl Arguments {
+    fn read(registers: u64) -> Self {
+        Self(read(registers, arch::START))
+    }
+
+    /// Argument `index`, 0 for [`NO_ARGUMENT`]. A chain of comparisons: the verifier of 5.10
+    /// refuses a variable index into the stack.
+    #[inline(always)]
+    fn get(&self, index: u8) -> u64 {
+        match index {
+            0 => self.0[arch::ORDER[0]],
+            1 => self.0[arch::ORDER[1]],
+            2 => self.0[arch::ORDER[2]],
+            3 => self.0[arch::ORDER[3]],
+            4 => self.0[arch::ORDER[4]],
+            _ => 0,
+        }
+    }
+}
+
+/// A call begins.
+pub(crate) fn enter(ctx: &RawTracePointContext) {
+    let registers: u64 = ctx.arg(0);
+    let number: u64 = ctx.arg(1);
+    let Some(thread) = thread::current() else {
+        if number == arch::PRCTL {
+            register(ctx, registers);
+        }
+        return;
+    };
+    // Back in user mode since: a fault that ended in a signal has no end of its own.
+    thread.fault.active = 0;
+    if number == arch::PRCTL {
+        if done(thread, registers) {
+            return;
+        }
+    }
+    if thread.unnamed != 0 {
+        thread.unnamed = 0;
+        thread.compat = u32::from(arch::is_compat(registers));
+        mmtrace_name_program(read(registers, arch::INSTRUCTION_POINTER));
+    }
+    if thread.compat != 0 {
+        lose(Lost::CompatCalls);
+        thread.call.active = 0;
+        return;
+    }
+    let spec = match CALLS.get(number as u32) {
+        Some(spec) if spec.path != 0 => spec,
+        _ => {
+            thread.call.active = 0;
+            return;
+        }
+    };
+    begin(thread, spec, &Arguments::read(registers));
+}
+
+#[inline(always)]
+fn begin(thread: &mut Thread, spec: &CallSpec, arguments: &Arguments) {
+    let flags = spec.flags;
+    thread.call.active = 0;
+    if flags & (FLAG_CHANGES_FDS | FLAG_CHANGES_MAPPINGS) != 0 {
+        forget(thread, flags);
+    }
+    if flags & FLAG_ADVICE != 0 {
+        let advice = arguments.get(spec.advice_argument);
+        let brings_in = if spec.fd_argument == NO_ARGUMENT {
+            advice == MADV_WILLNEED || advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE
+        } else {
+            advice == POSIX_FADV_WILLNEED
+        };
+        if !brings_in {
+            return;
+        }
+    }
+    let mut path = u32::from(spec.path) - 1;
+    thread.call.file = FileKey::default();
+    thread.call.file_pointer = 0;
+    let descriptor = arguments.get(spec.fd_argument) as i32;
+    if spec.fd_argument != NO_ARGUMENT && (flags & FLAG_MAPS == 0 || descriptor >= 0) {
+        look_up(thread, descriptor);
+        if flags & FLAG_FIXED_PATH == 0 {
+            path = if path == WRITE {
+                thread.fd.write_path
+            } else {
+                thread.fd.read_path
+            };
+        }
+        thread.call.file = thread.fd.file;
+        thread.call.file_pointer = thread.fd.file_pointer;
+    }
+    if flags & FLAG_ADDRESS != 0 {
+        thread.call.size_bytes = arguments.get(1);
+        thread::elsewhere(thread, |tid| mmtrace_look_at(tid, arguments.get(0)));
+    }
+    thread.call.path = path;
+    thread.call.flags = u32::from(flags);
+    thread.call.offset = if spec.offset_argument == NO_ARGUMENT {
+        u64::MAX
+    } else {
+        let offset = arguments.get(spec.offset_argument);
+        if flags & FLAG_OFFSET_POINTER == 0 {
+            offset
+        } else {
+            // SAFETY: the helper checks the address and fails on one that is not mapped, null too.
+            unsafe { bpf_probe_read_user(offset as *const u64) }.unwrap_or(u64::MAX)
+        }
+    };
+    thread.call.size_bytes = if flags & FLAG_IOVEC != 0 {
+        mmtrace_vector_bytes(
+            arguments.get(spec.size_argument - 1),
+            arguments.get(spec.size_argument),
+        )
+    } else {
+        arguments.get(spec.size_argument)
+    };
+    if flags & FLAG_RETURNS_BYTES != 0 {
+        thread.call.size_bytes = thread.call.size_bytes.min(MAX_RW_COUNT);
+    }
+    // Our own reading of user memory may have raised page_fault_kernel, and no more.
+    thread.fault.active = 0;
+    thread.call.nested_ns = 0;
+    thread.call.started_ns = now_ns();
+    thread.call.active = 1;
+}
+
+/// A call ends.
+pub(crate) fn exit(ctx: &RawTracePointContext) {
+    let Some(thread) = thread::current() else {
+        return;
+    };
+    let flags = thread.call.flags as u16;
+    if thread.call.active == 0 {
+        fault::reconcile(thread);
+        thread.fault.active = 0;
+        return;
+    }
+    let returned: i64 = ctx.arg(1);
+    // A buffered read or write takes no pages by get_user_pages.
+    let plain = flags & (FLAG_RETURNS_BYTES | FLAG_FIXED_PATH) == FLAG_RETURNS_BYTES
+        && thread.call.path != DIRECT;
+    if !plain {
+        // While the call is still the present one: faults taken for it have no event of their own.
+        fault::reconcile(thread);
+    }
+    thread.fault.active = 0;
+    if flags & FLAG_MAPS != 0 && returned > 0 && thread.call.file_pointer != 0 {
+        thread::elsewhere(thread, |tid| mmtrace_note_mapping(tid, returned as u64));
+    }
+    thread.call.active = 0;
+    if flags & FLAG_COUNTED != 0 {
+        let call = thread.call;
+        let time_ns = now_ns() - call.started_ns;
+        let measures = row(thread, Slot::Call, call.path, call.file);
+        measures.operations += 1;
+        measures.bytes_requested += call.size_bytes;
+        if returned > 0 && flags & FLAG_RETURNS_BYTES != 0 {
+            measures.bytes_returned += returned as u64;
+        }
+        // A path that is not about data waits for terminals and children: its time says nothing.
+        if call.path != OTHER {
+            measures.kernel_time_ns += time_ns.saturating_sub(call.nested_ns);
+        }
+    }
+    if flags & (FLAG_CHANGES_FDS | FLAG_CHANGES_MAPPINGS) != 0 {
+        forget(thread, flags);
+    }
+    if kernel!(verbose) != 0 {
+        debug!(
+            ctx,
+            "call ends: tid {} path {} inode {} returned {}",
+            ctx.pid(),
+            thread.call.path,
+            thread.call.file.inode,
+            returned
+        );
+    }
+}
+
+/// Tells the names of the program that the current process runs and of what makes its first call,
+/// which is the program's loader if it has one: nothing names these to the kernel in a call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_name_program(instruction: u64) -> u32 {
+    let mm = pointer(thread::current_task(), kernel!(task_mm));
+    let program = pointer(mm, kernel!(mm_exe_file));
+    let code = mapping::mmtrace_find(mm, pointer(mm, kernel!(mm_start_code)));
+    file::note_mapping(program, code);
+    let loader = pointer(mapping::mmtrace_find(mm, instruction), kernel!(vma_file));
+    for file in [program, loader] {
+        let inode = file::inode_of(file);
+        file::tell_name(file::key_of_inode(inode), file, inode);
+    }
+    0
+}
+
+/// Makes the current thread's call one about the file that is mapped at `address`, if its range is
+/// all inside that mapping.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_look_at(tid: u32, address: u64) -> u32 {
+    let Some(thread) = thread::by_tid(tid) else {
+        return 0;
+    };
+    let mm = pointer(thread::current_task(), kernel!(task_mm));
+    let vma = mapping::mmtrace_find(mm, address);
+    let end = pointer(vma, kernel!(vma_end));
+    let file = pointer(vma, kernel!(vma_file));
+    if file == 0 || end.wrapping_sub(address) < thread.call.size_bytes {
+        return 0;
+    }
+    let inode = file::inode_of(file);
+    let key = file::key_of_inode(inode);
+    file::tell_inode(key, inode);
+    thread.call.file = file::known_as(key);
+    0
+}
+
+/// Notes what a mapping that the current thread has made is of.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_note_mapping(tid: u32, address: u64) -> u32 {
+    let Some(thread) = thread::by_tid(tid) else {
+        return 0;
+    };
+    let mm = pointer(thread::current_task(), kernel!(task_mm));
+    let vma = mapping::mmtrace_find(mm, address);
+    file::note_mapping(thread.call.file_pointer, vma);
+    0
+}
+
+/// What the threads of this process remember of descriptors or mappings holds no more. Called as
+/// the call begins and as it ends, since another thread may look in between.
+#[inline(always)]
+fn forget(thread: &Thread, flags: u16) {
+    if let Some(generations) = generations(thread.tgid) {
+        if flags & FLAG_CHANGES_FDS != 0 {
+            generations.fds = generations.fds.wrapping_add(1);
+        }
+        if flags & FLAG_CHANGES_MAPPINGS != 0 {
+            generations.mappings = generations.mappings.wrapping_add(1);
+        }
+    }
+}
+
+/// Makes `thread.fd` describe a descriptor.
+#[inline(always)]
+fn look_up(thread: &mut Thread, descriptor: i32) {
+    let generation = generations(thread.tgid).map_or(0, |generations| generations.fds);
+    if thread.fd.fd == descriptor && thread.fd.generation == generation {
+        return;
+    }
+    thread.fd.generation = generation;
+    thread::elsewhere(thread, |tid| mmtrace_look_up(tid, descriptor));
+}
+
+/// Makes `thread.fd` describe a descriptor of the current thread, from the kernel's tables.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_look_up(tid: u32, descriptor: i32) -> u32 {
+    let Some(thread) = thread::by_tid(tid) else {
+        return 0;
+    };
+    let pointer = file::of_descriptor(descriptor);
+    let inode = file::inode_of(pointer);
+    thread.fd.fd = if pointer == 0 { -1 } else { descriptor };
+    thread.fd.file_pointer = pointer;
+    if pointer == 0 {
+        thread.fd.file = FileKey::default();
+        thread.fd.read_path = OTHER;
+        thread.fd.write_path = OTHER;
+        return 0;
+    }
+    thread.fd.file = file::key_of_inode(inode);
+    thread.fd.read_path = file::path_for(pointer, inode, crate::maps::READ);
+    thread.fd.write_path = file::path_for(pointer, inode, WRITE);
+    file::tell_name(thread.fd.file, pointer, inode);
+    0
+}
+
+/// Bytes that an array of `struct iovec` stands for.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_vector_bytes(address: u64, count: u64) -> u64 {
+    let mut sum = 0u64;
+    for block in 0..MAX_VECTORS / VECTORS_READ {
+        let first = block * VECTORS_READ;
+        if first >= count {
+            break;
+        }
+        // SAFETY: the helper checks the address and fails on one that is not mapped. What lies
+        // behind the array's end may not be: then, and only then, they are read one by one.
+        let vectors = unsafe {
+            bpf_probe_read_user((address + first * 16) as *const [[u64; 2]; VECTORS_READ as usize])
+        };
+        for index in 0..VECTORS_READ {
+            if first + index >= count {
+                break;
+            }
+            sum += match vectors {
+                Ok(vectors) => vectors[index as usize][1],
+                // SAFETY: as above.
+                Err(_) => unsafe {
+                    bpf_probe_read_user((address + (first + index) * 16 + 8) as *const u64)
+                }
+                .unwrap_or(0),
+            };
+        }
+    }
+    sum
+}
+
+/// `UIO_MAXIOV`: the kernel takes no more in one call.
+const MAX_VECTORS: u64 = 1024;
+/// How many are read at a time.
+const VECTORS_READ: u64 = 4;
+
+/// A thread asks to be followed.
+#[inline(never)]
+fn register(ctx: &RawTracePointContext, registers: u64) {
+    let arguments = Arguments::read(registers);
+    if arguments.get(0) as u32 != REGISTER_OPTION || arguments.get(1) as u32 != kernel!(nonce) {
+        return;
+    }
+    let task = thread::current_task();
+    let tid = ctx.pid();
+    let tgid = ctx.tgid();
+    let role = arguments.get(2) as u32;
+    if role == Role::Target as u32 {
+        let process = process::number(tgid);
+        thread::follow(tid, tgid, task, process);
+        process::tell_start(process, 0, tgid, task);
+        // What it runs until its execve has succeeded.
+        if let Some(thread) = thread::current() {
+            thread.unnamed = 1;
+        }
+    } else if role == Role::Calibration as u32 {
+        thread::follow(tid, tgid, task, CALIBRATION_PROCESS);
+    }
+}
+
+/// The calibration asks to be followed no longer.
+#[inline(always)]
+fn done(thread: &mut Thread, registers: u64) -> bool {
+    if thread.process != CALIBRATION_PROCESS {
+        return false;
+    }
+    let arguments = Arguments::read(registers);
+    let done =
+        arguments.get(0) as u32 == REGISTER_OPTION && arguments.get(2) as u32 == Role::Done as u32;
+    if done {
+        process::end_thread(thread);
+        let _gone = THREADS.remove(thread.tid);
+    }
+    done
+}

@@ -1,0 +1,230 @@
+//! mmtrace's kernel programs: each is named here, with what it hooks; what it does is in the
+//! module of its hook family.
+#![no_std]
+#![no_main]
+// For the atomic addition (see maps::atomic_add): BPF's assembly is not stable in Rust yet.
+#![feature(asm_experimental_arch)]
+
+mod account;
+mod call;
+mod disk;
+mod fault;
+mod file;
+mod kernel;
+mod mapping;
+mod maps;
+mod process;
+mod thread;
+
+use aya_ebpf::{
+    bindings::bpf_perf_event_data,
+    macros::{fentry, fexit, kprobe, kretprobe, perf_event, raw_tracepoint},
+    programs::{
+        FEntryContext, FExitContext, PerfEventContext, ProbeContext, RawTracePointContext,
+        RetProbeContext,
+    },
+};
+
+macro_rules! raw_tracepoints {
+    ($($(#[$doc:meta])* $name:ident => $function:path;)*) => {
+        $(
+            $(#[$doc])*
+            #[raw_tracepoint]
+            pub fn $name(ctx: RawTracePointContext) -> i32 {
+                $function(&ctx);
+                0
+            }
+        )*
+    };
+}
+
+raw_tracepoints! {
+    /// `sys_enter(regs, number)`.
+    sys_enter => call::enter;
+    /// `sys_exit(regs, returned)`.
+    sys_exit => call::exit;
+    /// `sched_process_fork(parent, child)`.
+    sched_process_fork => process::forked;
+    /// `sched_process_exec(task, old_pid, binprm)`.
+    sched_process_exec => process::executed;
+    /// `sched_process_exit(task)`.
+    sched_process_exit => process::exiting;
+    /// `sched_process_free(task)`.
+    sched_process_free => process::freed;
+    /// `sched_switch(preempt, leaves, comes)`.
+    sched_switch => disk::switched;
+    /// `mm_filemap_add_to_page_cache(folio)`.
+    cache_filled => disk::cache_filled;
+    /// `block_bio_queue(bio)`, 5.12 on.
+    bio_queue => bio_queued;
+    /// `block_bio_queue(queue, bio)`, before 5.12.
+    bio_queue_second => bio_queued_second;
+    /// `page_fault_user(address, regs, error)`: in user mode.
+    page_fault_user => user_fault;
+    /// `page_fault_kernel(address, regs, error)`: the kernel's own access; to user memory if it is
+    /// a fault that concerns us.
+    page_fault_kernel => user_fault;
+}
+
+fn bio_queued(ctx: &RawTracePointContext) {
+    disk::submitted(ctx.arg(0));
+}
+
+fn bio_queued_second(ctx: &RawTracePointContext) {
+    disk::submitted(ctx.arg(1));
+}
+
+/// Addresses from here on are the kernel's.
+const KERNEL_HALF: u64 = 1 << 63;
+
+fn user_fault(ctx: &RawTracePointContext) {
+    let address: u64 = ctx.arg(0);
+    if address >= KERNEL_HALF {
+        return;
+    }
+    if let Some(thread) = thread::current() {
+        fault::begin(thread, address);
+    }
+}
+
+/// The software event `page-faults-min`.
+#[perf_event]
+pub fn fault_minor(ctx: PerfEventContext) -> i32 {
+    fault::charged(address_of(ctx.ctx), false);
+    0
+}
+
+/// The software event `page-faults-maj`.
+#[perf_event]
+pub fn fault_major(ctx: PerfEventContext) -> i32 {
+    fault::charged(address_of(ctx.ctx), true);
+    0
+}
+
+fn address_of(data: *mut bpf_perf_event_data) -> u64 {
+    // SAFETY: the context of a perf_event program is this structure.
+    unsafe { (*data).addr }
+}
+
+/// `handle_mm_fault(vma, address, flags, regs)`, 5.9 on; `fault_minor` and `fault_major` tell the
+/// end.
+#[fentry]
+pub fn fault_enter(ctx: FEntryContext) -> i32 {
+    if let Some(thread) = thread::current() {
+        fault::settle(thread);
+        fault::begin_on(thread, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+        thread.fault.silent = u32::from(fault::is_null(thread, ctx.arg(3)));
+    }
+    0
+}
+
+/// As `fault_enter`.
+#[kprobe]
+pub fn fault_enter_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(thread) = thread::current() {
+        fault::settle(thread);
+        fault::begin_on(
+            thread,
+            ctx.arg(0).unwrap_or(0),
+            ctx.arg(1).unwrap_or(0),
+            ctx.arg(2).unwrap_or(0),
+        );
+        thread.fault.silent = u32::from(ctx.arg::<u64>(3).unwrap_or(0) == 0);
+    }
+    0
+}
+
+/// `submit_bio(bio)`.
+#[kprobe]
+pub fn submit_bio_kprobe(ctx: ProbeContext) -> u32 {
+    disk::submitted(ctx.arg(0).unwrap_or(0));
+    0
+}
+
+/// Pages of a whole middle directory entry: what `do_set_pmd` maps.
+const PMD_PAGES: u64 = 512;
+
+/// `set_pte_range(vmf, folio, page, nr, address)`, 6.6 on: `nr` pages that were not mapped are.
+/// Source: mm/memory.c; called by `filemap_map_pages` and `finish_fault` alone.
+#[fentry]
+pub fn set_pte_range(ctx: FEntryContext) -> i32 {
+    fault::mapped(u64::from(ctx.arg::<u32>(3)));
+    0
+}
+
+/// As `set_pte_range`.
+#[kprobe]
+pub fn set_pte_range_kprobe(ctx: ProbeContext) -> u32 {
+    fault::mapped(u64::from(ctx.arg::<u32>(3).unwrap_or(0)));
+    0
+}
+
+/// `do_set_pte(vmf, page, address)`, 5.12 to 6.5: one page.
+#[fentry]
+pub fn do_set_pte(_ctx: FEntryContext) -> i32 {
+    fault::mapped(1);
+    0
+}
+
+/// As `do_set_pte`.
+#[kprobe]
+pub fn do_set_pte_kprobe(_ctx: ProbeContext) -> u32 {
+    fault::mapped(1);
+    0
+}
+
+/// `alloc_set_pte(vmf, page)`, before 5.12: one page, if it returns 0.
+#[fexit]
+pub fn alloc_set_pte(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u32>(2) == 0 {
+        fault::mapped(1);
+    }
+    0
+}
+
+/// As `alloc_set_pte`.
+#[kretprobe]
+pub fn alloc_set_pte_kretprobe(ctx: RetProbeContext) -> u32 {
+    if ctx.ret::<u32>() == 0 {
+        fault::mapped(1);
+    }
+    0
+}
+
+/// `do_set_pmd(vmf, page)`, before 6.16: a whole entry, if it returns 0.
+#[fexit]
+pub fn do_set_pmd_2(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u32>(2) == 0 {
+        fault::mapped(PMD_PAGES);
+    }
+    0
+}
+
+/// `do_set_pmd(vmf, folio, page)`, 6.16 on.
+#[fexit]
+pub fn do_set_pmd_3(ctx: FExitContext) -> i32 {
+    if ctx.arg::<u32>(3) == 0 {
+        fault::mapped(PMD_PAGES);
+    }
+    0
+}
+
+/// As `do_set_pmd_2` and `_3`.
+#[kretprobe]
+pub fn do_set_pmd_kretprobe(ctx: RetProbeContext) -> u32 {
+    if ctx.ret::<u32>() == 0 {
+        fault::mapped(PMD_PAGES);
+    }
+    0
+}
+
+/// The kernel refuses most helpers to programs under another licence.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: the verifier refuses a program that could get here, so that none does.
+    unsafe { core::hint::unreachable_unchecked() }
+}

@@ -1,0 +1,106 @@
+//! What the programs share with user space and with each other.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, RingBuf},
+};
+use mmtrace_common::{CallSpec, FileKey, Lost, Path, RowKey, Thread, Truth, path::Measures};
+
+/// Threads followed, by tid.
+#[map]
+pub(crate) static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(16_384, 0);
+
+/// What was counted.
+#[map]
+pub(crate) static ROWS: HashMap<RowKey, Measures> = HashMap::with_max_entries(65_536, 0);
+
+/// The kernel's own counters of each process's ended threads.
+#[map]
+pub(crate) static TRUTHS: HashMap<u64, Truth> = HashMap::with_max_entries(32_768, 0);
+
+/// Files that were told: 1 with their own name only, 2 with their path as the process sees it.
+#[map]
+pub(crate) static NAMED: HashMap<FileKey, u32> = HashMap::with_max_entries(65_536, 0);
+
+/// From the inode that a mapping has to the one that its descriptor had: overlayfs maps the file
+/// below it, whose inode nobody outside knows.
+#[map]
+pub(crate) static ALIASES: HashMap<FileKey, FileKey> = HashMap::with_max_entries(16_384, 0);
+
+/// What each system call is, by its number.
+#[map]
+pub(crate) static CALLS: Array<CallSpec> = Array::with_max_entries(512, 0);
+
+/// Generations of each process's descriptors and mappings, by the low bits of its tgid: what a
+/// thread remembers of one holds while the generation is the same. Two processes that share an
+/// entry only forget too often.
+#[map]
+pub(crate) static GENERATIONS: Array<Generations> = Array::with_max_entries(PROCESS_SLOTS, 0);
+
+/// Entries of [`GENERATIONS`]: a power of two.
+pub(crate) const PROCESS_SLOTS: u32 = 65_536;
+
+/// See [`GENERATIONS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Generations {
+    pub(crate) fds: u32,
+    pub(crate) mappings: u32,
+}
+
+/// What was lost, by [`Lost`].
+#[map]
+pub(crate) static LOST: Array<u64> = Array::with_max_entries(Lost::ALL.len() as u32, 0);
+
+/// Starts and ends of processes, and names of files.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// Counts a loss.
+pub(crate) fn lose(what: Lost) {
+    if let Some(count) = LOST.get_ptr_mut(what as u32) {
+        // SAFETY: a valid entry; other CPUs add to it too, hence atomically.
+        unsafe { atomic_add(count, 1) };
+    }
+}
+
+/// Adds to a number that other CPUs add to as well.
+///
+/// # Safety
+///
+/// `target` must point to a live map value.
+#[inline(always)]
+pub(crate) unsafe fn atomic_add(target: *mut u64, amount: u64) {
+    // The form without the old value, which every kernel has; the one with it, which the compiler
+    // would emit for an atomic of the core library, needs 5.12.
+    // SAFETY: `target` is valid by this function's contract, and aligned as map values are.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({target} + 0) += {amount}",
+            target = in(reg) target,
+            amount = in(reg) amount,
+            options(nostack),
+        );
+    }
+}
+
+/// The generations of a process.
+#[inline(always)]
+pub(crate) fn generations(tgid: u32) -> Option<&'static mut Generations> {
+    let entry = GENERATIONS.get_ptr_mut(tgid & (PROCESS_SLOTS - 1))?;
+    // SAFETY: array entries live as long as the map. Lost updates between CPUs are harmless: both
+    // change the generation.
+    Some(unsafe { &mut *entry })
+}
+
+/// The paths as the numbers that keys hold.
+pub(crate) const READ: u32 = Path::Read as u32;
+pub(crate) const MMAP: u32 = Path::Mmap as u32;
+pub(crate) const EXEC: u32 = Path::Exec as u32;
+pub(crate) const WRITE: u32 = Path::Write as u32;
+pub(crate) const DIRECT: u32 = Path::Direct as u32;
+pub(crate) const IPC: u32 = Path::Ipc as u32;
+pub(crate) const PREFETCH: u32 = Path::Prefetch as u32;
+pub(crate) const SWAP: u32 = Path::Swap as u32;
+pub(crate) const METADATA: u32 = Path::Metadata as u32;
+pub(crate) const OTHER: u32 = Path::Other as u32;

@@ -1,0 +1,151 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::recording;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// Where a program's file data comes from: read() or mmap, copy or fault, cache or disk.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mmtrace",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command and report where its file data came from.
+    Run(RunArgs),
+}
+
+/// How the kernel is observed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Backend {
+    /// The best one that this kernel lets mmtrace have.
+    #[default]
+    Auto,
+    /// fentry/fexit programs, which need BTF and ftrace.
+    Fentry,
+    /// Kernel probes.
+    Kprobe,
+    /// Tracepoints alone, for kernels that refuse the other two.
+    Tracepoint,
+}
+
+impl Backend {
+    /// The one asked for; None for the best that can be had.
+    #[must_use]
+    pub const fn wanted(self) -> Option<recording::Backend> {
+        match self {
+            Self::Auto => None,
+            Self::Fentry => Some(recording::Backend::Fentry),
+            Self::Kprobe => Some(recording::Backend::Kprobe),
+            Self::Tracepoint => Some(recording::Backend::Tracepoint),
+        }
+    }
+}
+
+/// Arguments of `mmtrace run`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: the command's own; 127 if it is not found, 126 if it cannot be executed, 125 if \
+mmtrace fails before it starts. When a signal ends the command, it ends mmtrace too.")]
+pub struct RunArgs {
+    /// Write the recording to FILE (FILE.json; - is standard output); may be repeated.
+    #[arg(short, long = "output", value_name = "FILE", action = ArgAction::Append)]
+    pub output: Vec<PathBuf>,
+
+    /// How to observe the kernel.
+    #[arg(long, value_enum, default_value_t, value_name = "BACKEND")]
+    pub backend: Backend,
+
+    /// Run the command as this user; under sudo, the default is the user who called sudo.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// Go on until everything that the command started has ended.
+    #[arg(long)]
+    pub wait_descendants: bool,
+
+    /// Print diagnostics, the kernel programs' too; twice for more.
+    #[arg(short, long, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Print no report and no progress; errors are still printed.
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
+        let Command::Run(run) =
+            Cli::try_parse_from([&["mmtrace", "run"], arguments].concat())?.command;
+        Ok(run)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_after_the_command_are_the_commands() {
+        for line in [
+            &["-q", "--", "rg", "-o", "x", "--", "-q"][..],
+            &["-q", "rg", "-o", "x", "--", "-q"],
+        ] {
+            let run = run(line).unwrap();
+            assert!(run.quiet && run.output.is_empty());
+            assert_eq!(run.command, ["rg", "-o", "x", "--", "-q"]);
+        }
+    }
+
+    #[test]
+    fn several_outputs_and_a_backend() {
+        let run = run(&[
+            "-o",
+            "a.json",
+            "-ob.json",
+            "--backend",
+            "kprobe",
+            "-vv",
+            "--",
+            "true",
+        ])
+        .unwrap();
+        assert_eq!(
+            run.output,
+            [PathBuf::from("a.json"), PathBuf::from("b.json")]
+        );
+        assert_eq!((run.backend, run.verbose), (Backend::Kprobe, 2));
+    }
+
+    #[test]
+    fn no_command_and_unknown_options_are_errors() {
+        for line in [
+            &[][..],
+            &["--"],
+            &["--bakend", "auto", "true"],
+            &["--backend", "ptrace", "true"],
+        ] {
+            assert!(run(line).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The kernel side's counts.
+
+use std::collections::BTreeMap;
+
+use super::events::Events;
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap},
+};
+use mmtrace_common::{CALIBRATION_PROCESS, Lost, Measures, RowKey, Thread, Truth};
+
+/// What was counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counted {
+    /// The rows.
+    pub rows: BTreeMap<RowKey, Measures>,
+    /// The kernel's own counters of each process's ended threads.
+    pub truths: BTreeMap<u64, Truth>,
+    /// What was lost, without the kinds of which nothing was.
+    pub lost: BTreeMap<&'static str, u64>,
+}
+
+/// Reads everything, once the programs are detached.
+///
+/// # Errors
+///
+/// If a map cannot be read.
+pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
+    let mut result = Counted::default();
+    let rows: HashMap<_, RowKey, Measures> = HashMap::try_from(map(ebpf, "ROWS")?)?;
+    for entry in rows.iter() {
+        let (key, measures) = entry?;
+        add(&mut result.rows, key, &measures);
+    }
+    // Threads that still run, or that the kernel has not freed yet, hold work of their own.
+    let threads: HashMap<_, u32, Thread> = HashMap::try_from(map(ebpf, "THREADS")?)?;
+    for entry in threads.iter() {
+        let (_, thread) = entry?;
+        for pending in thread.pending {
+            add(&mut result.rows, pending.key, &pending.measures);
+        }
+    }
+    result
+        .rows
+        .retain(|key, _| key.process != 0 && key.process != CALIBRATION_PROCESS);
+    let truths: HashMap<_, u64, Truth> = HashMap::try_from(map(ebpf, "TRUTHS")?)?;
+    for entry in truths.iter() {
+        let (process, truth) = entry?;
+        if process != CALIBRATION_PROCESS {
+            result.truths.insert(process, truth);
+        }
+    }
+    let lost: Array<_, u64> = Array::try_from(map(ebpf, "LOST")?)?;
+    for what in Lost::ALL {
+        let count = lost.get(&(what as u32), 0)?;
+        if count != 0 {
+            result.lost.insert(what.name(), count);
+        }
+    }
+    Ok(result)
+}
+
+/// What the calibration was counted with: the sum of its rows, by path.
+///
+/// # Errors
+///
+/// If a map cannot be read.
+pub(super) fn calibration(ebpf: &Ebpf) -> Result<BTreeMap<u32, Measures>> {
+    let mut sums = BTreeMap::new();
+    let rows: HashMap<_, RowKey, Measures> = HashMap::try_from(map(ebpf, "ROWS")?)?;
+    for entry in rows.iter() {
+        let (key, measures) = entry?;
+        if key.process == CALIBRATION_PROCESS {
+            sum(sums.entry(key.path).or_default(), &measures);
+        }
+    }
+    Ok(sums)
+}
+
+/// How many threads are still there, of processes that have ended and of others.
+///
+/// # Errors
+///
+/// If the map cannot be read.
+pub(super) fn threads(ebpf: &Ebpf, events: &Events) -> Result<[usize; 2]> {
+    let threads: HashMap<_, u32, Thread> = HashMap::try_from(map(ebpf, "THREADS")?)?;
+    let mut counts = [0; 2];
+    for entry in threads.iter() {
+        let (_, thread) = entry?;
+        let ended = events
+            .processes
+            .get(&thread.process)
+            .is_some_and(|process| process.end_ns.is_some());
+        counts[usize::from(!ended)] += 1;
+    }
+    Ok(counts)
+}
+
+/// The kernel's own counters of a process's ended threads.
+///
+/// # Errors
+///
+/// If the map cannot be read, or has no such process.
+pub(super) fn truth(ebpf: &Ebpf, process: u64) -> Result<Truth> {
+    let truths: HashMap<_, u64, Truth> = HashMap::try_from(map(ebpf, "TRUTHS")?)?;
+    truths
+        .get(&process, 0)
+        .context("the probes do not see a thread that registers itself")
+}
+
+fn map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a aya::maps::Map> {
+    ebpf.map(name)
+        .with_context(|| format!("the kernel programs have no map {name}"))
+}
+
+fn add(rows: &mut BTreeMap<RowKey, Measures>, key: RowKey, measures: &Measures) {
+    sum(rows.entry(key).or_default(), measures);
+}
+
+fn sum(into: &mut Measures, more: &Measures) {
+    into.operations += more.operations;
+    into.bytes_requested += more.bytes_requested;
+    into.bytes_returned += more.bytes_returned;
+    into.minor_faults += more.minor_faults;
+    into.major_faults += more.major_faults;
+    into.mapped_bytes += more.mapped_bytes;
+    into.cache_filled_bytes += more.cache_filled_bytes;
+    into.readahead_bytes += more.readahead_bytes;
+    into.disk_reads += more.disk_reads;
+    into.disk_read_bytes += more.disk_read_bytes;
+    into.kernel_time_ns += more.kernel_time_ns;
+    into.disk_wait_ns += more.disk_wait_ns;
+}

@@ -1,0 +1,9 @@
+//! What the kernel side counted and told, taken out of its maps and made a recording.
+
+mod calibration;
+mod events;
+mod maps;
+mod recording;
+mod session;
+
+pub use session::Session;

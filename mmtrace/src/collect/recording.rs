@@ -1,0 +1,491 @@
+//! From what was counted and told to the recording.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::OsString,
+    os::unix::ffi::OsStringExt as _,
+};
+
+use mmtrace_common::{FileKey, Path, RowKey};
+use nix::sys::utsname::uname;
+
+use super::{
+    events::{FileSeen, ProcessSeen},
+    maps::Counted,
+    session::Session,
+};
+use crate::{
+    audit,
+    probe::{Attached, Purpose},
+    recording::{
+        AuditEntry, Copies, Device, End, File, Hook, Host, Measure, MeasureSet, Measured, Measures,
+        Probes, Process, Recording, Row, Target, Tool, Totals, Unavailable,
+    },
+    target::{Exit, Outcome},
+};
+
+/// What this version counts, where its hooks can be had.
+const COUNTED: MeasureSet = MeasureSet::of(&[
+    Measure::Operations,
+    Measure::BytesRequested,
+    Measure::BytesReturned,
+    Measure::MinorFaults,
+    Measure::MajorFaults,
+    Measure::MappedBytes,
+    Measure::DiskReads,
+    Measure::DiskReadBytes,
+    Measure::CacheFilledBytes,
+    Measure::ReadaheadBytes,
+    Measure::KernelTimeNs,
+    Measure::DiskWaitNs,
+]);
+
+/// Makes the recording of a run that has ended.
+pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> Recording {
+    let attached = &session.attached;
+    let (unavailable, measured) = unavailable(attached);
+    let mut lost: BTreeMap<String, u64> = counted
+        .lost
+        .iter()
+        .map(|(name, count)| ((*name).to_owned(), *count))
+        .collect();
+    let process_ids = process_ids(counted, &session.events.processes);
+    let file_ids = file_ids(counted);
+    let files = files(&file_ids, &session.events.files, &mut lost);
+    let rows = rows(counted, &process_ids, &file_ids, &measured);
+    let totals = Totals::of(&rows, &measured);
+    let processes = processes(&process_ids, &session.events.processes);
+    let recording = Recording {
+        tool: Tool {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        host: host(),
+        target: Target {
+            command: session.command.clone(),
+            pid: processes.first().map_or(0, |process| process.pid),
+            end: Some(match outcome.exit {
+                Exit::Code(code) => End::ExitCode(code),
+                Exit::Signal(signal) => End::Signal(signal),
+            }),
+            wall_time_ns: outcome.wall_time_ns,
+            processes: processes.len() as u64,
+            threads: counted.truths.values().map(|truth| truth.threads).sum(),
+        },
+        probes: Probes {
+            backend: attached.backend,
+            copies: Copies::Returns,
+            hooks: hooks(attached),
+            unavailable,
+        },
+        lost,
+        audit: Vec::new(),
+        totals,
+        files,
+        processes,
+        rows,
+    };
+    Recording {
+        audit: audit(session, counted, outcome, &recording),
+        ..recording
+    }
+}
+
+fn host() -> Host {
+    let name = uname().ok();
+    let text = |part: Option<&std::ffi::OsStr>| {
+        part.map(|part| part.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
+    Host {
+        kernel: text(name.as_ref().map(|name| name.release())),
+        arch: text(name.as_ref().map(|name| name.machine())),
+        // SAFETY: sysconf reads a constant.
+        page_size: u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0),
+        cpus: aya::util::online_cpus().map_or(0, |cpus| cpus.len() as u32),
+    }
+}
+
+fn hooks(attached: &Attached) -> Vec<Hook> {
+    attached
+        .hooks
+        .iter()
+        .map(|(purpose, hook)| Hook {
+            name: hook.at.target().to_owned(),
+            kind: hook.at.kind().to_owned(),
+            purpose: purpose.name().to_owned(),
+            hits: None,
+        })
+        .collect()
+}
+
+/// What cannot be measured and why, and so what can.
+fn unavailable(attached: &Attached) -> (Vec<Unavailable>, Measured) {
+    let never = |purpose: &str, reason: &str, measures: &[Measure]| Unavailable {
+        purpose: purpose.to_owned(),
+        reason: reason.to_owned(),
+        measures: measures.to_vec(),
+        paths: Vec::new(),
+    };
+    let mut all = vec![
+        never(
+            "copies",
+            "copies are taken from return values: this version does not watch the copy routines",
+            &[
+                Measure::CopiedToUserBytes,
+                Measure::CopiedFromUserBytes,
+                Measure::CopiedInKernelBytes,
+            ],
+        ),
+        never(
+            "disk_writes",
+            "this version does not follow writes to the disk",
+            &[Measure::DiskWrites, Measure::DiskWriteBytes],
+        ),
+        never(
+            "readahead_use",
+            "this version does not follow what becomes of readahead",
+            &[Measure::ReadaheadUnusedBytes],
+        ),
+    ];
+    let mut measures = COUNTED;
+    for missing in &attached.unavailable {
+        let lacks: &[Measure] = match missing.purpose {
+            Purpose::Mapped => &[Measure::MappedBytes],
+            Purpose::Waits => &[Measure::DiskWaitNs],
+            _ => &[],
+        };
+        measures = measures.without(MeasureSet::of(lacks));
+        all.push(never(missing.purpose.name(), &missing.reason, lacks));
+    }
+    let mut measured = Measured::everywhere(measures);
+    let no_time = MeasureSet::of(&[Measure::KernelTimeNs]);
+    for path in [Path::Other, Path::Metadata] {
+        measured.set(path, measures.without(no_time));
+    }
+    let no_request = MeasureSet::of(&[Measure::BytesRequested]);
+    measured.set(Path::Ipc, measures.without(no_request));
+    all.push(Unavailable {
+        purpose: "bytes_requested".to_owned(),
+        reason: "recvmsg and sendmsg keep the bytes asked for behind a structure that is not read"
+            .to_owned(),
+        measures: vec![Measure::BytesRequested],
+        paths: vec![Path::Ipc],
+    });
+    all.push(Unavailable {
+        purpose: "kernel_time".to_owned(),
+        reason:
+            "calls that are not about file data wait for terminals, timers and children: their \
+                 time says nothing"
+                .to_owned(),
+        measures: vec![Measure::KernelTimeNs],
+        paths: vec![Path::Other, Path::Metadata],
+    });
+    (all, measured)
+}
+
+/// The numbers of processes in the recording, the target first, the rest as they started.
+fn process_ids(counted: &Counted, seen: &BTreeMap<u64, ProcessSeen>) -> HashMap<u64, u32> {
+    let mut keys: BTreeSet<u64> = seen.keys().copied().collect();
+    // One whose events were lost still has rows.
+    keys.extend(counted.rows.keys().map(|key| key.process));
+    let mut keys: Vec<u64> = keys.into_iter().collect();
+    keys.sort_by_key(|key| {
+        let seen = seen.get(key);
+        (
+            seen.is_none_or(|seen| seen.parent != 0),
+            seen.map_or(u64::MAX, |seen| seen.start_ns),
+            *key,
+        )
+    });
+    (0..).zip(keys).map(|(id, key)| (key, id)).collect()
+}
+
+fn file_ids(counted: &Counted) -> HashMap<FileKey, u32> {
+    let keys: BTreeSet<FileKey> = counted
+        .rows
+        .keys()
+        .map(|key| key.file)
+        .filter(|file| *file != FileKey::default())
+        .collect();
+    (0..).zip(keys).map(|(id, key)| (key, id)).collect()
+}
+
+fn files(
+    ids: &HashMap<FileKey, u32>,
+    seen: &HashMap<FileKey, FileSeen>,
+    lost: &mut BTreeMap<String, u64>,
+) -> Vec<File> {
+    let mut files: Vec<File> = ids
+        .iter()
+        .map(|(key, id)| {
+            let seen = seen.get(key);
+            let name = seen.and_then(name);
+            // What a file system keeps for itself has no name (btrfs' own tree), nor type.
+            if name.is_none() && seen.is_none_or(|seen| seen.mode & S_IFMT != 0) {
+                *lost.entry("names".to_owned()).or_default() += 1;
+            }
+            File {
+                id: *id,
+                name,
+                device: device(key.device),
+                inode: key.inode,
+                size: seen.map(|seen| seen.size_bytes),
+                filesystem: seen.map(|seen| seen.filesystem.clone()),
+            }
+        })
+        .collect();
+    files.sort_by_key(|file| file.id);
+    files
+}
+
+/// The kernel's own encoding of device numbers: include/linux/kdev_t.h.
+fn device(number: u32) -> Device {
+    Device {
+        major: number >> 20,
+        minor: number & 0xf_ffff,
+    }
+}
+
+const S_IFMT: u32 = libc::S_IFMT;
+
+/// A file's name as the target sees it, or as /proc shows what has no place in any directory.
+fn name(seen: &FileSeen) -> Option<OsString> {
+    if seen.mode & S_IFMT == libc::S_IFBLK && !seen.complete {
+        return block_device_name(device(seen.rdev));
+    }
+    let path = seen.path();
+    let bytes = match seen.filesystem.as_str() {
+        "pipefs" => b"pipe".to_vec(),
+        "sockfs" => b"socket".to_vec(),
+        "anon_inodefs" => [b"anon_inode:", path.strip_prefix(b"/").unwrap_or(&path)].concat(),
+        _ if seen.complete => path,
+        // Shared memory without a file, named as in /proc/PID/maps: "/dev/zero (deleted)".
+        "tmpfs" if seen.deleted => [path.as_slice(), b" (deleted)"].concat(),
+        _ => return None,
+    };
+    Some(OsString::from_vec(bytes))
+}
+
+fn block_device_name(device: Device) -> Option<OsString> {
+    let events = std::fs::read_to_string(format!("/sys/dev/block/{device}/uevent")).ok()?;
+    let name = events
+        .lines()
+        .find_map(|line| line.strip_prefix("DEVNAME="))?;
+    Some(OsString::from(format!("/dev/{name}")))
+}
+
+fn rows(
+    counted: &Counted,
+    processes: &HashMap<u64, u32>,
+    files: &HashMap<FileKey, u32>,
+    measured: &Measured,
+) -> Vec<Row> {
+    let row = |(key, counts): (&RowKey, &mmtrace_common::Measures)| {
+        let path = Path::from_number(key.path).unwrap_or(Path::Other);
+        Row {
+            process: processes.get(&key.process).copied(),
+            file: files.get(&key.file).copied(),
+            path,
+            measures: Measures::from_kernel(counts, measured.on(path)),
+        }
+    };
+    let mut rows: Vec<Row> = counted
+        .rows
+        .iter()
+        .map(row)
+        .filter(|row| !row.measures.is_empty())
+        .collect();
+    rows.sort_by_key(|row| (row.process, row.path, row.file));
+    rows
+}
+
+fn processes(ids: &HashMap<u64, u32>, seen: &BTreeMap<u64, ProcessSeen>) -> Vec<Process> {
+    let start = ids
+        .iter()
+        .find(|(_, id)| **id == 0)
+        .and_then(|(key, _)| seen.get(key))
+        .map_or(0, |target| target.start_ns);
+    let mut processes: Vec<Process> = ids
+        .iter()
+        .map(|(key, id)| {
+            let seen = seen.get(key);
+            Process {
+                id: *id,
+                pid: seen.map_or((key >> 32) as u32, |seen| seen.pid),
+                parent: seen.and_then(|seen| ids.get(&seen.parent).copied()),
+                command: seen.map_or_else(Vec::new, |seen| {
+                    seen.command
+                        .iter()
+                        .cloned()
+                        .map(OsString::from_vec)
+                        .collect()
+                }),
+                start_ns: seen.map_or(0, |seen| seen.start_ns.saturating_sub(start)),
+                end_ns: seen
+                    .and_then(|seen| seen.end_ns)
+                    .map(|end| end.saturating_sub(start)),
+            }
+        })
+        .collect();
+    processes.sort_by_key(|process| process.id);
+    // A child that never ran a program of its own runs its parent's.
+    for index in 0..processes.len() {
+        if processes[index].command.is_empty()
+            && let Some(parent) = processes[index].parent
+            && (parent as usize) < index
+        {
+            processes[index].command = processes[parent as usize].command.clone();
+        }
+    }
+    processes
+}
+
+fn audit(
+    session: &Session,
+    counted: &Counted,
+    outcome: &Outcome,
+    recording: &Recording,
+) -> Vec<AuditEntry> {
+    let ours = audit::Counted::from_totals(&recording.totals);
+    let seen = &session.events.processes;
+    let running = session.events.running();
+    let mut theirs = audit::TaskCounters::default();
+    for truth in counted.truths.values() {
+        theirs.minor_faults += truth.minor_faults;
+        theirs.major_faults += truth.major_faults;
+        theirs.read_bytes += truth.disk_read_bytes;
+    }
+    let alive = format!("{} threads are still there", session.alive);
+    let tasks = match session.alive {
+        0 => audit::Coverage::Same,
+        _ => audit::Coverage::Differs(&alive),
+    };
+    // What wait4 reports leaves out what nobody waited for.
+    let unwaited = "it leaves out descendants that were not waited for";
+    let waited = if running > 0 || !all_waited_for(counted, seen, outcome) {
+        audit::Coverage::Differs(unwaited)
+    } else {
+        audit::Coverage::Same
+    };
+    let before = seen
+        .values()
+        .find(|process| process.parent == 0)
+        .cloned()
+        .unwrap_or_default();
+    let rusage = audit::Rusage {
+        minor_faults: outcome
+            .usage
+            .minor_faults
+            .saturating_sub(before.faults_before[0]),
+        major_faults: outcome
+            .usage
+            .major_faults
+            .saturating_sub(before.faults_before[1]),
+        block_input: outcome
+            .usage
+            .input_blocks
+            .saturating_sub(before.disk_read_bytes_before / 512),
+    };
+    let io = outcome
+        .io
+        .map(|io| io.read_bytes.saturating_sub(before.disk_read_bytes_before));
+    let calibration = &session.calibration;
+    let read = Measures {
+        operations: Some(calibration.seen.operations),
+        bytes_returned: Some(calibration.seen.bytes_returned),
+        ..Measures::default()
+    };
+    let mapping = Measures {
+        minor_faults: Some(calibration.seen_faults[0]),
+        major_faults: Some(calibration.seen_faults[1]),
+        ..Measures::default()
+    };
+    let mut entries = audit::tasks(&ours, &theirs, tasks);
+    let (fetched, network) = fetched_without_requests(recording);
+    entries.extend(audit::rusage(&ours, &rusage, waited));
+    entries.push(audit::proc_io(&ours, io, waited));
+    entries.extend(audit::calibration(
+        Path::Read,
+        &read,
+        &[
+            (Measure::Operations, calibration.reads),
+            (Measure::BytesReturned, calibration.read_bytes),
+        ],
+    ));
+    entries.extend(audit::calibration(
+        Path::Mmap,
+        &mapping,
+        &[
+            (Measure::MinorFaults, calibration.charged_faults[0]),
+            (Measure::MajorFaults, calibration.charged_faults[1]),
+        ],
+    ));
+    for entry in &mut entries {
+        if entry.measure == Measure::DiskReadBytes
+            && entry.agree == Some(false)
+            && entry
+                .theirs
+                .zip(entry.ours)
+                .is_some_and(|(theirs, ours)| theirs <= ours + fetched)
+        {
+            entry.agree = None;
+            entry.note = Some(format!(
+                "of the difference, up to {fetched} bytes are what {} fetched: a network file \
+                 system charges that to the task, without a block request",
+                network
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ));
+        }
+    }
+    entries
+}
+
+/// How much was brought into the page cache without a block request from network file systems, or
+/// from overlays, which may lie on one; and from which. Those built on the kernel's netfs library,
+/// NFS and SMB call `task_io_account_read` themselves.
+fn fetched_without_requests(recording: &Recording) -> (u64, BTreeSet<String>) {
+    const NETWORK: [&str; 9] = [
+        "9p", "afs", "ceph", "cifs", "nfs", "nfs4", "orangefs", "overlay", "smb3",
+    ];
+    let mut fetched = 0;
+    let mut from = BTreeSet::new();
+    for row in &recording.rows {
+        let file = row.file.and_then(|file| recording.files.get(file as usize));
+        let filled = row.measures.cache_filled_bytes.unwrap_or(0);
+        if let Some(name) = file.and_then(|file| file.filesystem.as_ref())
+            && NETWORK.contains(&name.as_str())
+            && filled > 0
+            && row.measures.disk_reads == Some(0)
+        {
+            fetched += filled;
+            from.insert(name.clone());
+        }
+    }
+    (fetched, from)
+}
+
+/// Whether every process that was followed ended while its parent was there to wait for it, as far
+/// as the kernel's sums tell: what wait4 reports is then everything.
+fn all_waited_for(counted: &Counted, seen: &BTreeMap<u64, ProcessSeen>, outcome: &Outcome) -> bool {
+    if seen.len() <= 1 {
+        return true;
+    }
+    let ends: HashMap<u64, u64> = seen
+        .iter()
+        .filter_map(|(key, process)| Some((*key, process.end_ns?)))
+        .collect();
+    let orphan = seen
+        .iter()
+        .any(|(key, process)| process.parent != 0 && ends.get(key) > ends.get(&process.parent));
+    // A parent that ignores SIGCHLD, or ends without waiting, leaves children out as well: then
+    // the sum of all threads is more than what was reported.
+    let all: u64 = counted
+        .truths
+        .values()
+        .map(|truth| truth.minor_faults)
+        .sum();
+    !orphan && outcome.usage.minor_faults >= all
+}

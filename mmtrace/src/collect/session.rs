@@ -1,0 +1,156 @@
+//! One run's probes: attached while the target waits, read when it has ended.
+
+use std::ffi::OsString;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use aya_log::EbpfLogger;
+use tokio::io::unix::AsyncFd;
+
+use super::{
+    calibration::{Calibration, calibrate},
+    events::Events,
+    maps::{counted, threads},
+    recording,
+};
+use crate::{
+    probe::{self, Attached, Backend},
+    recording::Recording,
+    target::Outcome,
+};
+
+/// Probes that run, and what they have told.
+pub struct Session {
+    pub(super) command: Vec<OsString>,
+    pub(super) attached: Attached,
+    pub(super) events: Events,
+    pub(super) calibration: Calibration,
+    /// Threads that were still there when the counts were read.
+    pub(super) alive: usize,
+    logger: Option<AsyncFd<EbpfLogger<Print>>>,
+}
+
+impl Session {
+    /// Attaches the probes of `backend`, or the best that can be had, and tries them.
+    ///
+    /// # Errors
+    ///
+    /// If the probes cannot be had, or do not see a known read.
+    pub fn attach(
+        command: Vec<OsString>,
+        backend: Option<Backend>,
+        nonce: u32,
+        verbose: bool,
+    ) -> Result<Self> {
+        let mut attached = probe::attach(backend, nonce, verbose)?;
+        let events = Events::new(&mut attached.ebpf)?;
+        let logger = verbose
+            .then(|| log_from(&mut attached))
+            .transpose()
+            .context("cannot read the kernel programs' diagnostics")?;
+        let calibration = calibrate(&attached.ebpf, nonce)?;
+        Ok(Self {
+            command,
+            attached,
+            events,
+            calibration,
+            alive: 0,
+            logger,
+        })
+    }
+
+    /// Takes what the kernel side tells, for as long as it is awaited.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be waited for.
+    pub async fn pump(&mut self) -> Result<()> {
+        let Some(logger) = &mut self.logger else {
+            return self.events.pump().await;
+        };
+        loop {
+            tokio::select! {
+                ended = self.events.pump() => return ended,
+                ready = logger.readable_mut() => {
+                    let mut ready = ready?;
+                    ready.get_inner_mut().flush();
+                    ready.clear_ready();
+                }
+            }
+        }
+    }
+
+    /// A line for somebody who waits.
+    #[must_use]
+    pub fn progress(&self, elapsed: Duration) -> String {
+        format!(
+            "mmtrace: {} s, {} processes, {} files",
+            elapsed.as_secs(),
+            self.events.processes.len(),
+            self.events.files.len(),
+        )
+    }
+
+    /// Waits until the kernel has freed the threads that have ended: only then are its own
+    /// counters of them final. One that nobody waits for stays, hence the limit.
+    fn wait_for_the_last(&mut self) -> Result<()> {
+        let mut deadline = Instant::now() + FREEING;
+        loop {
+            self.events.drain();
+            let [ended, running] = threads(&self.attached.ebpf, &self.events)?;
+            let alive = ended + running;
+            if ended == 0 || Instant::now() > deadline {
+                self.alive = alive;
+                return Ok(());
+            }
+            if alive < self.alive || self.alive == 0 {
+                self.alive = alive;
+                deadline = Instant::now() + FREEING;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Reads what was counted, and detaches.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel side's maps cannot be read.
+    pub fn collect(mut self, outcome: &Outcome) -> Result<Recording> {
+        self.wait_for_the_last()?;
+        // Nothing is counted any more from here on, for what still runs either.
+        self.attached.detach();
+        let counted = counted(&self.attached.ebpf)?;
+        self.events.drain();
+        if let Some(logger) = &mut self.logger {
+            logger.get_mut().flush();
+        }
+        Ok(recording::make(&self, &counted, outcome))
+    }
+}
+
+/// How long the kernel may take to free a thread that has ended and was waited for: it does so
+/// after a grace period of RCU, milliseconds as a rule.
+const FREEING: Duration = Duration::from_millis(500);
+
+/// The kernel programs' diagnostics, to be printed on standard error as they come.
+fn log_from(attached: &mut Attached) -> Result<AsyncFd<EbpfLogger<Print>>> {
+    let logger = EbpfLogger::init_with_logger(&mut attached.ebpf, Print)?;
+    // SAFETY: the logger's descriptor stays open and the same for as long as it lives.
+    Ok(unsafe { AsyncFd::register(logger) }?)
+}
+
+/// Prints log records.
+struct Print;
+
+impl log::Log for Print {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        crate::say(&format!("mmtrace: kernel: {}\n", record.args()));
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,5 @@
+//! What the running kernel is and offers.
+
+pub mod attempt;
+pub mod btf;
+pub mod offsets;

@@ -1,0 +1,147 @@
+//! From BTF to the numbers that the kernel programs read structures by.
+
+use anyhow::{Context as _, Result};
+use mmtrace_common::Kernel;
+
+use super::btf::Btf;
+
+/// What the kernel programs need to know of this kernel.
+///
+/// # Errors
+///
+/// If a field is missing without which nothing can be attributed.
+pub fn of(btf: &Btf) -> Result<Kernel> {
+    let offset = |structure: &str, field: &str| {
+        btf.field(structure, field)
+            .map_or(Kernel::ABSENT, |field| field.offset())
+    };
+    let needed = |structure: &str, field: &str| {
+        btf.field(structure, field)
+            .map(|field| field.offset())
+            .with_context(|| format!("this kernel's struct {structure} has no field {field}"))
+    };
+    // The same field under the names that it has had, the newest first.
+    let any = |fields: &[(&str, &str)]| {
+        fields
+            .iter()
+            .find_map(|(structure, field)| btf.field(structure, field))
+            .map_or(Kernel::ABSENT, |field| field.offset())
+    };
+    let bits = |of: &str, names: &[&str], otherwise: u32| {
+        let values = names.iter().filter_map(|name| btf.enum_value(of, name));
+        match values.fold(0, |sum, value| sum | value) {
+            0 => otherwise,
+            sum => u32::try_from(sum).unwrap_or(otherwise),
+        }
+    };
+    let bit = |of: &str, name: &str| {
+        btf.enum_value(of, name)
+            .and_then(|value| u32::try_from(value).ok())
+            .unwrap_or(Kernel::ABSENT)
+    };
+    let in_iowait = btf
+        .field("task_struct", "in_iowait")
+        .context("this kernel's struct task_struct has no field in_iowait")?;
+    let default = Kernel::DEFAULT;
+
+    Ok(Kernel {
+        task_pid: needed("task_struct", "pid")?,
+        task_tgid: needed("task_struct", "tgid")?,
+        task_mm: needed("task_struct", "mm")?,
+        task_files: needed("task_struct", "files")?,
+        task_fs: needed("task_struct", "fs")?,
+        task_signal: needed("task_struct", "signal")?,
+        task_min_flt: needed("task_struct", "min_flt")?,
+        // Absent without CONFIG_TASK_IO_ACCOUNTING: the audit then has nothing to compare with.
+        task_read_bytes: offset("task_struct", "ioac.read_bytes"),
+        task_bio_list: needed("task_struct", "bio_list")?,
+        task_exit_code: needed("task_struct", "exit_code")?,
+        task_in_iowait: in_iowait.offset(),
+        task_in_iowait_bit: in_iowait.bit_offset % 8,
+        signal_live: needed("signal_struct", "live")?,
+        signal_group_exit_code: needed("signal_struct", "group_exit_code")?,
+        files_fdt: needed("files_struct", "fdt")?,
+        fdtable_max_fds: needed("fdtable", "max_fds")?,
+        fdtable_fd: needed("fdtable", "fd")?,
+        file_inode: needed("file", "f_inode")?,
+        file_flags: needed("file", "f_flags")?,
+        file_pos: needed("file", "f_pos")?,
+        file_mapping: needed("file", "f_mapping")?,
+        file_mnt: needed("file", "f_path.mnt")?,
+        file_dentry: needed("file", "f_path.dentry")?,
+        inode_mode: needed("inode", "i_mode")?,
+        inode_ino: needed("inode", "i_ino")?,
+        inode_ino_bytes: btf
+            .field("inode", "i_ino")
+            .map_or(8, |field| field.size_bytes),
+        inode_sb: needed("inode", "i_sb")?,
+        inode_rdev: needed("inode", "i_rdev")?,
+        inode_generation: needed("inode", "i_generation")?,
+        inode_size: needed("inode", "i_size")?,
+        inode_dentry: needed("inode", "i_dentry")?,
+        sb_dev: needed("super_block", "s_dev")?,
+        sb_magic: needed("super_block", "s_magic")?,
+        sb_type: needed("super_block", "s_type")?,
+        fstype_name: needed("file_system_type", "name")?,
+        dentry_parent: needed("dentry", "d_parent")?,
+        dentry_name: any(&[("dentry", "d_name.name"), ("dentry", "__d_name.name")]),
+        dentry_hash_pprev: needed("dentry", "d_hash.pprev")?,
+        dentry_alias: any(&[("dentry", "d_alias"), ("dentry", "d_u.d_alias")]),
+        mount_mnt: needed("mount", "mnt")?,
+        mount_parent: needed("mount", "mnt_parent")?,
+        mount_mountpoint: needed("mount", "mnt_mountpoint")?,
+        vfsmount_root: needed("vfsmount", "mnt_root")?,
+        fs_root_mnt: needed("fs_struct", "root.mnt")?,
+        fs_root_dentry: needed("fs_struct", "root.dentry")?,
+        mm_maple_root: offset("mm_struct", "mm_mt.ma_root"),
+        mm_rb_root: offset("mm_struct", "mm_rb.rb_node"),
+        mm_exe_file: needed("mm_struct", "exe_file")?,
+        mm_start_code: needed("mm_struct", "start_code")?,
+        mm_arg_start: needed("mm_struct", "arg_start")?,
+        mm_arg_end: needed("mm_struct", "arg_end")?,
+        vma_start: needed("vm_area_struct", "vm_start")?,
+        vma_end: needed("vm_area_struct", "vm_end")?,
+        vma_flags: needed("vm_area_struct", "vm_flags")?,
+        vma_file: needed("vm_area_struct", "vm_file")?,
+        vma_pgoff: needed("vm_area_struct", "vm_pgoff")?,
+        vma_rb: offset("vm_area_struct", "vm_rb"),
+        page_compound_head: any(&[("page", "compound_info"), ("page", "compound_head")]),
+        folio_flags: any(&[("folio", "flags"), ("page", "flags")]),
+        folio_mapping: any(&[("folio", "mapping"), ("page", "mapping")]),
+        folio_index: any(&[("folio", "index"), ("page", "index")]),
+        folio_nr_pages: any(&[("folio", "_nr_pages"), ("folio", "_folio_nr_pages")]),
+        folio_order: any(&[("folio", "_folio_order")]),
+        pg_head: bit("pageflags", "PG_head"),
+        mapping_host: needed("address_space", "host")?,
+        bio_opf: needed("bio", "bi_opf")?,
+        bio_size: needed("bio", "bi_iter.bi_size")?,
+        bio_idx: needed("bio", "bi_iter.bi_idx")?,
+        bio_vecs: needed("bio", "bi_io_vec")?,
+        req_meta: bit("req_flag_bits", "__REQ_META"),
+        fault_flag_remote: bits(
+            "fault_flag",
+            &["FAULT_FLAG_REMOTE"],
+            default.fault_flag_remote,
+        ),
+        // SAFETY: sysconf reads a constant.
+        page_shift: unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.trailing_zeros(),
+        ..default
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_all_that_is_needed() {
+        let Ok(btf) = Btf::of_kernel() else {
+            return;
+        };
+        let kernel = of(&btf).expect("offsets");
+        assert_ne!(kernel.dentry_name, Kernel::ABSENT);
+        assert_ne!(kernel.folio_mapping, Kernel::ABSENT);
+        assert!(kernel.mm_maple_root != Kernel::ABSENT || kernel.mm_rb_root != Kernel::ABSENT);
+        assert_eq!(kernel.page_shift, 12);
+    }
+}

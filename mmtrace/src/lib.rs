@@ -1,0 +1,26 @@
+//! mmtrace: where a program's file data comes from.
+//!
+//! The binary is a thin `main` over this library, so that each part can be tested by itself.
+
+pub mod audit;
+pub mod cli;
+pub mod collect;
+pub mod command;
+pub mod failure;
+pub mod kernel;
+pub mod output;
+pub mod privilege;
+pub mod probe;
+pub mod progress;
+pub mod recording;
+pub mod report;
+pub mod target;
+
+use std::io::Write;
+
+/// Writes `text` to standard error in one call, so that it is not torn by the target's output.
+///
+/// A standard error that cannot be written to leaves nobody to tell: that error is dropped.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,349 @@
+//! Output files: checked before the target starts, written whole or not at all.
+
+use std::fs::{self, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use os_display::Quotable;
+use tempfile::{Builder, NamedTempFile};
+
+use crate::failure::Failure;
+use crate::target::Account;
+
+/// The names that stand for the supported formats, for messages.
+const SUPPORTED: &str = ".json";
+
+/// A format of the recording.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// One JSON object.
+    Json,
+}
+
+impl Format {
+    fn of_path(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Turns what was measured into a file's bytes.
+///
+/// Sent to another thread for the time of the writing, hence `Sync`.
+pub trait Export: Sync {
+    /// Writes the recording in `format`.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    fn export(&self, format: Format, to: &mut dyn Write) -> io::Result<()>;
+}
+
+#[derive(Debug)]
+enum Destination {
+    StandardOutput,
+    /// The file to replace, symbolic links resolved, and the permissions of one that exists.
+    File {
+        path: PathBuf,
+        mode: Option<u32>,
+    },
+}
+
+#[derive(Debug)]
+struct Output {
+    /// As the user named it.
+    name: PathBuf,
+    format: Format,
+    destination: Destination,
+}
+
+/// The files that were asked for by `-o`.
+///
+/// All work on them is done with the rights of the user they belong to, so that under sudo nobody
+/// reaches through a symbolic link what that user could not.
+#[derive(Debug)]
+pub struct Outputs {
+    outputs: Vec<Output>,
+    owner: Option<Account>,
+}
+
+impl Outputs {
+    /// Checks that each file can be written, without leaving anything behind.
+    ///
+    /// `owner` is whom the files will belong to, None for mmtrace's own user. "-" is standard output.
+    ///
+    /// # Errors
+    /// A [`Failure`] that names the first file that cannot be written, and why.
+    pub fn prepare(paths: &[PathBuf], owner: Option<Account>) -> Result<Self> {
+        let prepare = || {
+            paths
+                .iter()
+                .map(|path| Output::prepare(path))
+                .collect::<Result<Vec<_>>>()
+        };
+        let outputs = as_owner(owner.as_ref(), prepare)?;
+        for (index, output) in outputs.iter().enumerate() {
+            let same = |other: &Output| match (&other.destination, &output.destination) {
+                (Destination::File { path: one, .. }, Destination::File { path: two, .. }) => {
+                    one == two
+                }
+                (Destination::StandardOutput, Destination::StandardOutput) => true,
+                _ => false,
+            };
+            if outputs.iter().take(index).any(same) {
+                return Err(refusal(&output.name, "it is given twice").into());
+            }
+        }
+        Ok(Self { outputs, owner })
+    }
+
+    /// Whether no output was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
+    /// Writes every file, each atomically; a failure of one does not keep the others from it.
+    ///
+    /// Returns what failed, one error for each file.
+    pub fn write(&self, recording: &impl Export) -> Vec<anyhow::Error> {
+        let write = || {
+            Ok(self
+                .outputs
+                .iter()
+                .filter_map(|output| output.write(recording).err())
+                .collect())
+        };
+        as_owner(self.owner.as_ref(), write).unwrap_or_else(|error| vec![error])
+    }
+}
+
+fn as_owner<T: Send>(
+    owner: Option<&Account>,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
+    match owner {
+        Some(owner) => owner
+            .act_as(work)
+            .context("cannot take the user's rights for the output files")?,
+        None => work(),
+    }
+}
+
+impl Output {
+    fn prepare(name: &Path) -> Result<Self> {
+        let name = name.to_owned();
+        if name.as_os_str() == "-" {
+            return Ok(Self {
+                name,
+                format: Format::Json,
+                destination: Destination::StandardOutput,
+            });
+        }
+        let format = Format::of_path(&name).ok_or_else(|| {
+            refusal(&name, "its suffix names no format that mmtrace writes").remedy(format!(
+                "Supported suffixes: {SUPPORTED}; - writes JSON to standard output."
+            ))
+        })?;
+        let (path, mode) = match fs::canonicalize(&name) {
+            Ok(path) => {
+                let metadata = fs::metadata(&path).map_err(|error| refusal(&name, error))?;
+                if !metadata.is_file() {
+                    let kind = if metadata.is_dir() {
+                        "it is a directory"
+                    } else {
+                        "it is no regular file"
+                    };
+                    return Err(refusal(&name, kind).into());
+                }
+                // Replacing a file needs no right to write to it, but who protects one means it.
+                fs::OpenOptions::new()
+                    .append(true)
+                    .open(&path)
+                    .map_err(|error| refusal(&name, error))?;
+                (path, Some(metadata.permissions().mode() & 0o777))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (name.clone(), None),
+            Err(error) => return Err(refusal(&name, error).into()),
+        };
+        // The only sure test of whether the directory takes a file. It is removed at once.
+        temporary_beside(&path, mode).map_err(|error| {
+            let directory = directory_of(&path);
+            let why = if directory.is_dir() {
+                format!("its directory takes no new file: {error}")
+            } else {
+                format!(
+                    "its directory {} does not exist",
+                    directory.quote().external(true)
+                )
+            };
+            refusal(&name, why)
+        })?;
+        Ok(Self {
+            name,
+            format,
+            destination: Destination::File { path, mode },
+        })
+    }
+
+    fn write(&self, recording: &impl Export) -> Result<()> {
+        let written = match &self.destination {
+            Destination::StandardOutput => {
+                let mut stdout = io::stdout().lock();
+                recording
+                    .export(self.format, &mut stdout)
+                    .and_then(|()| stdout.flush())
+            }
+            Destination::File { path, mode } => {
+                replace(path, *mode, |file| recording.export(self.format, file))
+            }
+        };
+        let name = self.name.quote().external(true);
+        written.map_err(|error| anyhow!("cannot write the recording to {name}: {error}"))
+    }
+}
+
+/// Writes a file beside `path` and renames it over. On an error, `path` is as before.
+fn replace(
+    path: &Path,
+    mode: Option<u32>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut buffered = BufWriter::new(temporary_beside(path, mode)?);
+    write(&mut buffered)?;
+    let file = buffered
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn temporary_beside(path: &Path, mode: Option<u32>) -> io::Result<NamedTempFile> {
+    let file = Builder::new()
+        .prefix(".mmtrace-")
+        .suffix(".tmp")
+        // Less the umask, as for any new file.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory_of(path))
+        // The name of the temporary file, which tempfile adds, says nothing to the user.
+        .map_err(|error| {
+            error
+                .raw_os_error()
+                .map_or(error, io::Error::from_raw_os_error)
+        })?;
+    if let Some(mode) = mode {
+        file.as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(file)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
+fn refusal(name: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::own(format!(
+        "cannot write to {} (-o): {why}",
+        name.quote().external(true)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Text(&'static str);
+
+    impl Export for Text {
+        fn export(&self, _: Format, to: &mut dyn Write) -> io::Result<()> {
+            to.write_all(self.0.as_bytes())
+        }
+    }
+
+    struct Fails;
+
+    impl Export for Fails {
+        fn export(&self, _: Format, to: &mut dyn Write) -> io::Result<()> {
+            to.write_all(b"half")?;
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn refused(path: PathBuf) -> String {
+        Outputs::prepare(&[path], None).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.json");
+        fs::write(&path, "before").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let outputs = Outputs::prepare(std::slice::from_ref(&path), None).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before");
+        assert_eq!(names(directory.path()), ["a.json"]);
+
+        assert_eq!(outputs.write(&Fails).len(), 1);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before");
+
+        assert!(outputs.write(&Text("after")).is_empty());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "after");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
+        assert_eq!(names(directory.path()), ["a.json"]);
+    }
+
+    #[test]
+    fn a_link_stays_one_and_its_file_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (
+            directory.path().join("file"),
+            directory.path().join("link.json"),
+        );
+        fs::write(&file, "before").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(
+            Outputs::prepare(std::slice::from_ref(&link), None)
+                .unwrap()
+                .write(&Text("after"))
+                .is_empty()
+        );
+        assert_eq!(fs::read_to_string(&file).unwrap(), "after");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let inside = |name: &str| directory.path().join(name);
+        fs::create_dir(inside("directory.json")).unwrap();
+        assert!(refused(inside("directory.json")).contains("is a directory"));
+        assert!(refused(inside("missing/a.json")).contains("does not exist"));
+        assert!(refused(inside("a.svg")).contains("suffix"));
+        assert!(refused(inside("json")).contains("suffix"));
+        assert!(refused("/dev/fd/../null.json".into()).contains("-o"));
+        let twice = [inside("a.json"), inside("./a.json")];
+        assert!(
+            Outputs::prepare(&twice, None)
+                .unwrap_err()
+                .to_string()
+                .contains("twice")
+        );
+    }
+}

@@ -1,0 +1,323 @@
+//! Loading the kernel programs and attaching them: the best backend that this kernel lets us have.
+
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::Array,
+    programs::{
+        PerfEvent, Program, ProgramError,
+        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+    },
+    util::online_cpus,
+};
+use mmtrace_common::{CallSpec, Kernel};
+
+use super::{
+    calls,
+    plan::{Attachment, BACKENDS, Backend, Choice, Hook, Purpose},
+};
+use crate::kernel::{attempt, btf::Btf, offsets};
+
+/// The kernel programs, compiled by the build script.
+static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mmtrace-programs"));
+
+/// A purpose that this run cannot serve.
+#[derive(Clone, Debug)]
+pub struct Unavailable {
+    /// Which.
+    pub purpose: Purpose,
+    /// Why.
+    pub reason: String,
+}
+
+/// Programs that run.
+#[derive(Debug)]
+pub struct Attached {
+    /// The loaded object: its maps are read from here; dropping it detaches everything.
+    pub ebpf: Ebpf,
+    /// The backend they belong to.
+    pub backend: Backend,
+    /// The hooks, by purpose.
+    pub hooks: Vec<(Purpose, Hook)>,
+    /// What could not be had.
+    pub unavailable: Vec<Unavailable>,
+    /// Better backends that were refused, and why.
+    pub refused: Vec<(Backend, String)>,
+}
+
+impl Attached {
+    /// Detaches and unloads the programs; the maps stay.
+    pub fn detach(&mut self) {
+        for (_, program) in self.ebpf.programs_mut() {
+            // A program of another backend was never loaded, which is no failure.
+            let _ = match program {
+                Program::RawTracePoint(program) => program.unload(),
+                Program::FEntry(program) => program.unload(),
+                Program::FExit(program) => program.unload(),
+                Program::KProbe(program) => program.unload(),
+                Program::PerfEvent(program) => program.unload(),
+                _ => Ok(()),
+            };
+        }
+    }
+}
+
+/// Loads and attaches the programs of `wanted`, or of the best backend that can be had.
+///
+/// # Errors
+///
+/// If the wanted backend is refused, or every one is; the reason is the kernel's.
+pub fn attach(wanted: Option<Backend>, nonce: u32, verbose: bool) -> Result<Attached> {
+    let btf = Btf::of_kernel()?;
+    let mut loader = quick_loader()?;
+    let mut kernel = offsets::of(&btf)?;
+    kernel.verbose = u32::from(verbose);
+    kernel.nonce = nonce;
+    let mut refused = Vec::new();
+    for backend in BACKENDS {
+        if wanted.is_some_and(|wanted| wanted != backend) {
+            continue;
+        }
+        match attach_backend(backend, &btf, kernel, &mut loader) {
+            Ok(mut attached) => {
+                attached.refused = refused;
+                return Ok(attached);
+            }
+            Err(error) => refused.push((backend, format!("{error:#}"))),
+        }
+    }
+    match wanted {
+        Some(backend) => bail!(
+            "the {} backend cannot be had on this kernel: {}",
+            backend.name(),
+            refused.first().map_or("", |(_, reason)| reason.as_str())
+        ),
+        None => bail!(
+            "no backend can be had on this kernel: {}",
+            refused
+                .iter()
+                .map(|(backend, reason)| format!("{}: {reason}", backend.name()))
+                .collect::<Vec<_>>()
+                .join("; ")
+        ),
+    }
+}
+
+/// A loader that has not read the kernel's types.
+///
+/// `EbpfLoader::new` reads all of them, for relocations that these programs do not have: 100 ms, for
+/// which the target would wait. It does without if it does not find them, so it is made by a thread
+/// that sees no files. Should the thread not get there, it reads them, and all is well but slower.
+fn quick_loader() -> Result<EbpfLoader<'static>> {
+    let made = thread::spawn(|| {
+        // SAFETY: two system calls on a constant string; CLONE_FS makes the root directory this
+        // thread's own, which ends when it has made the loader.
+        unsafe {
+            if libc::unshare(libc::CLONE_FS) == 0 {
+                libc::chroot(c"/proc/self/fdinfo".as_ptr());
+            }
+        }
+        EbpfLoader::new()
+    });
+    made.join()
+        .map_err(|_| anyhow!("making the loader of the kernel programs panicked"))
+}
+
+fn attach_backend(
+    backend: Backend,
+    btf: &Btf,
+    mut kernel: Kernel,
+    loader: &mut EbpfLoader<'static>,
+) -> Result<Attached> {
+    match backend {
+        Backend::Fentry => attempt::fentry(btf)?,
+        Backend::Kprobe => attempt::kprobe()?,
+        Backend::Tracepoint => {}
+    }
+    kernel.faults_by_entry = u32::from(backend != Backend::Tracepoint);
+    let mut ebpf = loader
+        // The programs have no relocations against kernel types: see mmtrace_common::kernel.
+        .btf(None)
+        // Leaked: the loader serves several backends, and takes what it is given for as long.
+        .override_global("KERNEL", &*Box::leak(Box::new(kernel)), true)
+        .load(PROGRAMS)
+        .context("cannot load the kernel programs")?;
+    fill_calls(&mut ebpf)?;
+    let mut attached = Attached {
+        ebpf,
+        backend,
+        hooks: Vec::new(),
+        unavailable: Vec::new(),
+        refused: Vec::new(),
+    };
+    let types = match backend {
+        Backend::Fentry => Some(aya::Btf::from_sys_fs()?),
+        _ => None,
+    };
+    load_ahead(&mut attached, btf, types.as_ref());
+    for purpose in Purpose::ALL {
+        if let Err(error) = attach_purpose(&mut attached, purpose, btf, types.as_ref()) {
+            if purpose.required() {
+                return Err(error.context(format!("no hooks for {}", purpose.name())));
+            }
+            attached.unavailable.push(Unavailable {
+                purpose,
+                reason: format!("{error:#}"),
+            });
+        }
+    }
+    Ok(attached)
+}
+
+fn fill_calls(ebpf: &mut Ebpf) -> Result<()> {
+    let mut map: Array<_, CallSpec> = ebpf
+        .map_mut("CALLS")
+        .ok_or_else(|| anyhow!("the kernel programs have no map CALLS"))?
+        .try_into()?;
+    for (number, spec) in calls::table() {
+        map.set(u32::try_from(number)?, spec, 0)?;
+    }
+    Ok(())
+}
+
+fn attach_purpose(
+    attached: &mut Attached,
+    purpose: Purpose,
+    btf: &Btf,
+    types: Option<&aya::Btf>,
+) -> Result<()> {
+    let mut last = anyhow!("the {} backend cannot see it", attached.backend.name());
+    'choices: for choice in purpose.choices(attached.backend) {
+        if !choice.requires.is_met(btf) || !functions_are_there(choice, btf, &mut last) {
+            continue;
+        }
+        for hook in choice.hooks {
+            if let Err(error) = attach_hook(&mut attached.ebpf, hook, types) {
+                last = error.context(format!("{} {}", hook.at.kind(), hook.at.target()));
+                continue 'choices;
+            }
+        }
+        attached
+            .hooks
+            .extend(choice.hooks.iter().map(|hook| (purpose, *hook)));
+        return Ok(());
+    }
+    Err(last)
+}
+
+/// Loads the programs of each purpose's first choice, all at the same time: the verifier takes long
+/// over some. One that fails is loaded again when it is attached, which then says why.
+fn load_ahead(attached: &mut Attached, btf: &Btf, types: Option<&aya::Btf>) {
+    let mut hooks: Vec<&Hook> = Vec::new();
+    for purpose in Purpose::ALL {
+        let first = purpose.choices(attached.backend).find(|choice| {
+            choice.requires.is_met(btf) && functions_are_there(choice, btf, &mut anyhow!(""))
+        });
+        hooks.extend(first.iter().flat_map(|choice| choice.hooks));
+    }
+    thread::scope(|scope| {
+        for (name, program) in attached.ebpf.programs_mut() {
+            if let Some(hook) = hooks.iter().copied().find(|hook| hook.program == name) {
+                scope.spawn(|| load(program, hook.at, types));
+            }
+        }
+    });
+}
+
+/// Whether this kernel has the functions of a choice; if not, `reason` says which is missing.
+fn functions_are_there(choice: &Choice, btf: &Btf, reason: &mut anyhow::Error) -> bool {
+    let missing = choice
+        .hooks
+        .iter()
+        .filter_map(|hook| hook.at.function())
+        .find(|function| btf.function_id(function).is_none());
+    if let Some(function) = missing {
+        *reason = anyhow!("this kernel has no function {function}");
+    }
+    missing.is_none()
+}
+
+fn attach_hook(ebpf: &mut Ebpf, hook: &Hook, types: Option<&aya::Btf>) -> Result<()> {
+    let program = ebpf
+        .program_mut(hook.program)
+        .with_context(|| format!("the kernel programs have no {}", hook.program))?;
+    load_and_attach(program, hook.at, types).map_err(shorten)
+}
+
+/// Leaves the verifier's log out of a refusal: thousands of lines. Its last ones say why.
+fn shorten(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<ProgramError>() {
+        Some(ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        }) => {
+            let log = verifier_log.to_string();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+            let last = lines[lines.len().saturating_sub(LOG_LINES)..].join(" | ");
+            if last.is_empty() {
+                anyhow!("the kernel refuses the program: {io_error}")
+            } else {
+                anyhow!("the kernel refuses the program: {io_error} ({last})")
+            }
+        }
+        _ => error,
+    }
+}
+
+/// How many of the verifier's last lines are shown.
+const LOG_LINES: usize = 4;
+
+fn load_and_attach(program: &mut Program, at: Attachment, types: Option<&aya::Btf>) -> Result<()> {
+    if program.fd().is_err() {
+        load(program, at, types)?;
+    }
+    match program {
+        Program::RawTracePoint(program) => {
+            program.attach(at.target())?;
+        }
+        Program::FEntry(program) => {
+            program.attach()?;
+        }
+        Program::FExit(program) => {
+            program.attach()?;
+        }
+        Program::KProbe(program) => {
+            program.attach(at.target(), 0)?;
+        }
+        Program::PerfEvent(program) => on_every_cpu(program, at)?,
+        _ => bail!("it is of a type that nothing is attached to"),
+    }
+    Ok(())
+}
+
+fn load(program: &mut Program, at: Attachment, types: Option<&aya::Btf>) -> Result<()> {
+    let types = || types.context("the kernel's types were not read");
+    match program {
+        Program::RawTracePoint(program) => program.load()?,
+        Program::FEntry(program) => program.load(at.target(), types()?)?,
+        Program::FExit(program) => program.load(at.target(), types()?)?,
+        Program::KProbe(program) => program.load()?,
+        Program::PerfEvent(program) => program.load()?,
+        _ => bail!("it is of a type that is not loaded"),
+    }
+    Ok(())
+}
+
+fn on_every_cpu(program: &mut PerfEvent, at: Attachment) -> Result<()> {
+    let event = match at {
+        Attachment::MajorFaults => SoftwareEvent::PageFaultsMaj,
+        _ => SoftwareEvent::PageFaultsMin,
+    };
+    let cpus = online_cpus().map_err(|(what, error)| anyhow!(error).context(what))?;
+    for cpu in cpus {
+        program.attach(
+            PerfEventConfig::Software(event),
+            PerfEventScope::AllProcessesOneCpu { cpu },
+            SamplePolicy::Period(1),
+            false,
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! Which hooks there are, and their life: plan, load, attach.
+
+pub mod attach;
+pub mod calls;
+pub mod plan;
+
+pub use attach::{Attached, Unavailable, attach};
+pub use plan::{Backend, Purpose};

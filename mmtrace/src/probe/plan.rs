@@ -1,0 +1,353 @@
+//! The plan of hooks, as data: for each purpose, what serves it in each backend, and what that
+//! gives. What runs is chosen by trying (see [`super::attach`]), not by the kernel's version.
+
+use crate::kernel::btf::Btf;
+pub use crate::recording::Backend;
+
+/// Every backend, the best first. fentry costs least; it is refused by locked-down kernels and by
+/// those built without function tracing. Tracepoints and software events are on every kernel.
+pub const BACKENDS: [Backend; 3] = [Backend::Fentry, Backend::Kprobe, Backend::Tracepoint];
+
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// A tracepoint, with its arguments as the kernel passes them.
+    RawTracepoint(&'static str),
+    /// A function's entry.
+    Fentry(&'static str),
+    /// A function's return.
+    Fexit(&'static str),
+    /// A function's entry, by kprobe.
+    Kprobe(&'static str),
+    /// A function's return, by kretprobe.
+    Kretprobe(&'static str),
+    /// `page-faults-min` on every CPU.
+    MinorFaults,
+    /// `page-faults-maj` on every CPU.
+    MajorFaults,
+}
+
+impl Attachment {
+    /// The kind, as recordings name it.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::RawTracepoint(_) => "raw_tracepoint",
+            Self::Fentry(_) => "fentry",
+            Self::Fexit(_) => "fexit",
+            Self::Kprobe(_) => "kprobe",
+            Self::Kretprobe(_) => "kretprobe",
+            Self::MinorFaults | Self::MajorFaults => "software_event",
+        }
+    }
+
+    /// The function, tracepoint or event.
+    #[must_use]
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::RawTracepoint(name)
+            | Self::Fentry(name)
+            | Self::Fexit(name)
+            | Self::Kprobe(name)
+            | Self::Kretprobe(name) => name,
+            Self::MinorFaults => "page-faults-min",
+            Self::MajorFaults => "page-faults-maj",
+        }
+    }
+
+    /// The kernel function that must be there; `None` for what is not at a function.
+    #[must_use]
+    pub const fn function(self) -> Option<&'static str> {
+        match self {
+            Self::Fentry(name) | Self::Fexit(name) | Self::Kprobe(name) | Self::Kretprobe(name) => {
+                Some(name)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A kernel program and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The program's name in the object.
+    pub program: &'static str,
+    /// Where it is attached.
+    pub at: Attachment,
+}
+
+/// One way to serve a purpose: hooks that go together.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// What they are for.
+    pub purpose: Purpose,
+    /// The backend that they belong to; `None`: every one.
+    pub backend: Option<Backend>,
+    /// What the kernel must be like, by its type information.
+    pub requires: Requirement,
+    /// The hooks: all of them, or the choice is none.
+    pub hooks: &'static [Hook],
+}
+
+/// How the kernel must be for a program to understand what it is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Nothing that its functions' names do not tell.
+    None,
+    /// The tracepoint passes so many arguments.
+    TracepointArguments(&'static str, usize),
+    /// The function takes so many parameters.
+    Parameters(&'static str, usize),
+}
+
+impl Requirement {
+    /// Whether this kernel is so.
+    #[must_use]
+    pub fn is_met(self, btf: &Btf) -> bool {
+        match self {
+            Self::None => true,
+            Self::TracepointArguments(name, count) => btf.tracepoint_arguments(name) == Some(count),
+            Self::Parameters(name, count) => btf
+                .function_parameters(name)
+                .is_some_and(|parameters| parameters.len() == count),
+        }
+    }
+}
+
+/// Every choice; of those for one purpose, the best first.
+pub static PLAN: &[Choice] = &[
+    every(
+        Purpose::Calls,
+        &[raw("sys_enter", "sys_enter"), raw("sys_exit", "sys_exit")],
+    ),
+    every(
+        Purpose::Processes,
+        &[
+            raw("sched_process_fork", "sched_process_fork"),
+            raw("sched_process_exec", "sched_process_exec"),
+            raw("sched_process_exit", "sched_process_exit"),
+            raw("sched_process_free", "sched_process_free"),
+        ],
+    ),
+    only(
+        Backend::Fentry,
+        Purpose::Faults,
+        &[
+            hook("fault_enter", Attachment::Fentry("handle_mm_fault")),
+            // Not fexit: a program that a preempted task is inside of is not entered again.
+            hook("fault_minor", Attachment::MinorFaults),
+            hook("fault_major", Attachment::MajorFaults),
+        ],
+    ),
+    only(
+        Backend::Kprobe,
+        Purpose::Faults,
+        &[
+            hook("fault_enter_kprobe", Attachment::Kprobe("handle_mm_fault")),
+            // Not a kretprobe: the function sleeps, and more threads in it than the kernel has
+            // prepared for would go unseen.
+            hook("fault_minor", Attachment::MinorFaults),
+            hook("fault_major", Attachment::MajorFaults),
+        ],
+    ),
+    only(
+        Backend::Tracepoint,
+        Purpose::Faults,
+        &[
+            raw("page_fault_user", "page_fault_user"),
+            raw("page_fault_kernel", "page_fault_kernel"),
+            hook("fault_minor", Attachment::MinorFaults),
+            hook("fault_major", Attachment::MajorFaults),
+        ],
+    ),
+    every(
+        Purpose::Cache,
+        &[raw("cache_filled", "mm_filemap_add_to_page_cache")],
+    ),
+    // Not fentry at submit_bio: see above; a tracepoint's programs are not preempted (until 7.0).
+    Choice {
+        requires: Requirement::TracepointArguments("block_bio_queue", 1),
+        ..only(
+            Backend::Fentry,
+            Purpose::Disk,
+            &[raw("bio_queue", "block_bio_queue")],
+        )
+    },
+    Choice {
+        requires: Requirement::TracepointArguments("block_bio_queue", 2),
+        ..only(
+            Backend::Fentry,
+            Purpose::Disk,
+            &[raw("bio_queue_second", "block_bio_queue")],
+        )
+    },
+    only(
+        Backend::Kprobe,
+        Purpose::Disk,
+        &[hook("submit_bio_kprobe", Attachment::Kprobe("submit_bio"))],
+    ),
+    Choice {
+        requires: Requirement::TracepointArguments("block_bio_queue", 1),
+        ..only(
+            Backend::Tracepoint,
+            Purpose::Disk,
+            &[raw("bio_queue", "block_bio_queue")],
+        )
+    },
+    Choice {
+        requires: Requirement::TracepointArguments("block_bio_queue", 2),
+        ..only(
+            Backend::Tracepoint,
+            Purpose::Disk,
+            &[raw("bio_queue_second", "block_bio_queue")],
+        )
+    },
+    Choice {
+        requires: Requirement::Parameters("do_set_pmd", 3),
+        ..only(
+            Backend::Fentry,
+            Purpose::Mapped,
+            &[
+                hook("set_pte_range", Attachment::Fentry("set_pte_range")),
+                hook("do_set_pmd_3", Attachment::Fexit("do_set_pmd")),
+            ],
+        )
+    },
+    Choice {
+        requires: Requirement::Parameters("do_set_pmd", 2),
+        ..only(
+            Backend::Fentry,
+            Purpose::Mapped,
+            &[
+                hook("set_pte_range", Attachment::Fentry("set_pte_range")),
+                hook("do_set_pmd_2", Attachment::Fexit("do_set_pmd")),
+            ],
+        )
+    },
+    Choice {
+        requires: Requirement::Parameters("do_set_pmd", 2),
+        ..only(
+            Backend::Fentry,
+            Purpose::Mapped,
+            &[
+                hook("do_set_pte", Attachment::Fentry("do_set_pte")),
+                hook("do_set_pmd_2", Attachment::Fexit("do_set_pmd")),
+            ],
+        )
+    },
+    only(
+        Backend::Fentry,
+        Purpose::Mapped,
+        &[hook("alloc_set_pte", Attachment::Fexit("alloc_set_pte"))],
+    ),
+    only(
+        Backend::Kprobe,
+        Purpose::Mapped,
+        &[
+            hook("set_pte_range_kprobe", Attachment::Kprobe("set_pte_range")),
+            hook("do_set_pmd_kretprobe", Attachment::Kretprobe("do_set_pmd")),
+        ],
+    ),
+    only(
+        Backend::Kprobe,
+        Purpose::Mapped,
+        &[
+            hook("do_set_pte_kprobe", Attachment::Kprobe("do_set_pte")),
+            hook("do_set_pmd_kretprobe", Attachment::Kretprobe("do_set_pmd")),
+        ],
+    ),
+    only(
+        Backend::Kprobe,
+        Purpose::Mapped,
+        &[hook(
+            "alloc_set_pte_kretprobe",
+            Attachment::Kretprobe("alloc_set_pte"),
+        )],
+    ),
+    every(Purpose::Waits, &[raw("sched_switch", "sched_switch")]),
+];
+
+/// What hooks are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Calls: operations, bytes, and where the rest belongs.
+    Calls,
+    /// What is followed, from fork to the thread's end.
+    Processes,
+    /// Faults, and where the work in them belongs.
+    Faults,
+    /// What faults made accessible.
+    Mapped,
+    /// The page cache's filling.
+    Cache,
+    /// Block requests.
+    Disk,
+    /// Waiting for the disk.
+    Waits,
+}
+
+impl Purpose {
+    /// Each, in the order in which they are attached.
+    pub const ALL: [Self; 7] = [
+        Self::Calls,
+        Self::Processes,
+        Self::Faults,
+        Self::Mapped,
+        Self::Cache,
+        Self::Disk,
+        Self::Waits,
+    ];
+
+    /// Its name in recordings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Processes => "processes",
+            Self::Faults => "faults",
+            Self::Mapped => "mapped_bytes",
+            Self::Cache => "page_cache",
+            Self::Disk => "disk_reads",
+            Self::Waits => "disk_wait",
+        }
+    }
+
+    /// Whether a backend that cannot serve it is no backend.
+    #[must_use]
+    pub const fn required(self) -> bool {
+        !matches!(self, Self::Mapped | Self::Waits)
+    }
+
+    /// The ways to serve it under a backend, the best first.
+    pub fn choices(self, backend: Backend) -> impl Iterator<Item = &'static Choice> {
+        PLAN.iter().filter(move |choice| {
+            choice.purpose == self && choice.backend.is_none_or(|only| only == backend)
+        })
+    }
+}
+
+const fn every(purpose: Purpose, hooks: &'static [Hook]) -> Choice {
+    Choice {
+        purpose,
+        backend: None,
+        requires: Requirement::None,
+        hooks,
+    }
+}
+
+const fn only(backend: Backend, purpose: Purpose, hooks: &'static [Hook]) -> Choice {
+    Choice {
+        purpose,
+        backend: Some(backend),
+        requires: Requirement::None,
+        hooks,
+    }
+}
+
+const fn hook(program: &'static str, at: Attachment) -> Hook {
+    Hook { program, at }
+}
+
+const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
+    hook(program, Attachment::RawTracepoint(tracepoint))
+}

@@ -1,0 +1,10 @@
+//! Reports: what a recording looks like. Each format is a function of the recording alone.
+
+mod footer;
+mod grid;
+pub mod json;
+mod paint;
+mod summary;
+pub mod table;
+mod text;
+mod units;

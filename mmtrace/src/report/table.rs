@@ -1,0 +1,233 @@
+//! The table that a run ends with, for people.
+
+use std::{cmp::Reverse, collections::HashMap, ffi::OsStr};
+
+use super::{
+    footer,
+    grid::{Grid, Label, Sum},
+    paint::{Paint, Tone},
+    summary,
+    text::Shown,
+    units::count,
+};
+use crate::recording::{File, Measures, Path, Process, Recording};
+
+/// How a table is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Columns of the terminal. Tables of fewer than [`Options::MIN_WIDTH`] are not drawn narrower.
+    pub width: usize,
+    /// Whether to use colour.
+    pub color: bool,
+    /// How many files to list at most.
+    pub files: usize,
+    /// How many processes to list at most.
+    pub processes: usize,
+}
+
+impl Options {
+    /// The narrowest table.
+    pub const MIN_WIDTH: usize = 60;
+
+    /// The usual table for a terminal of `width` columns.
+    #[must_use]
+    pub const fn new(width: usize, color: bool) -> Self {
+        Self {
+            width,
+            color,
+            files: 10,
+            processes: 5,
+        }
+    }
+}
+
+/// Draws `recording` as text that ends with a line end. No line is wider than the width asked for,
+/// and nothing in the recording can act on the terminal.
+#[must_use]
+pub fn render(recording: &Recording, options: &Options) -> String {
+    let options = &Options {
+        width: options.width.max(Options::MIN_WIDTH),
+        ..*options
+    };
+    let paint = Paint {
+        color: options.color,
+    };
+    let mut sections = vec![
+        vec![
+            summary::context(recording, options),
+            paint.tone(Tone::Quiet, &summary::probes(recording, options)),
+        ],
+        summary::answer(recording, options).into(),
+    ];
+    let mut unknown = footer::Unknown::default();
+    for (grid, more) in [
+        (paths(recording), String::new()),
+        files(recording, options.files),
+        processes(recording, options.processes),
+    ] {
+        let mut laid = grid.lay(options.width, paint);
+        if !more.is_empty() {
+            laid.lines.push(paint.tone(Tone::Quiet, &more));
+        }
+        sections.push(laid.lines);
+        for dash in laid.dashes {
+            if !unknown.dashes.contains(&dash) {
+                unknown.dashes.push(dash);
+            }
+        }
+        unknown.bounds |= laid.bounds;
+        // What has no room beside the names of files has been told path by path, in the first grid.
+        if unknown.hidden.is_none() {
+            unknown.hidden = Some(laid.hidden);
+        }
+    }
+    let mut notes = footer::audit(recording, options);
+    notes.extend(footer::lost(recording, options));
+    notes.extend(footer::unknown(recording, &unknown, options));
+    sections.push(notes);
+
+    let sections: Vec<_> = sections
+        .into_iter()
+        .filter(|lines| !lines.is_empty())
+        .map(|lines| lines.join("\n") + "\n")
+        .collect();
+    sections.join("\n")
+}
+
+fn paths(recording: &Recording) -> Grid {
+    let mut total = Sum::default();
+    let mut rows = Vec::new();
+    for (path, measures) in recording.totals.iter() {
+        if !measures.is_empty() {
+            let mut sum = Sum::default();
+            sum.add(measures);
+            total.add(measures);
+            let label = Label {
+                name: Shown::prose(path.name()),
+                keep_end: false,
+                detail: String::new(),
+            };
+            rows.push((label, sum));
+        }
+    }
+    Grid {
+        heading: ["path", ""],
+        total: (rows.len() > 1).then_some(total),
+        rows,
+    }
+}
+
+/// The files that cost most, path by path, and how many more there are.
+fn files(recording: &Recording, limit: usize) -> (Grid, String) {
+    let by_id: HashMap<u32, &File> = recording.files.iter().map(|file| (file.id, file)).collect();
+    let mut sums: HashMap<(u32, Path), Sum> = HashMap::new();
+    for row in &recording.rows {
+        if let Some(file) = row.file {
+            sums.entry((file, row.path)).or_default().add(&row.measures);
+        }
+    }
+    let mut ranked: Vec<_> = sums
+        .into_iter()
+        .filter(|(_, sum)| !sum.measures.is_empty())
+        .collect();
+    ranked.sort_by_key(|&((file, path), sum)| (Reverse(cost(&sum.measures)), file, path));
+    let more = ranked.len().saturating_sub(limit);
+    ranked.truncate(limit);
+    let rows = ranked
+        .into_iter()
+        .map(|((id, path), sum)| {
+            let label = Label {
+                name: by_id
+                    .get(&id)
+                    .map_or_else(Shown::default, |file| file_name(file)),
+                keep_end: true,
+                detail: path.name().into(),
+            };
+            (label, sum)
+        })
+        .collect();
+    let grid = Grid {
+        heading: ["file", "path"],
+        rows,
+        total: None,
+    };
+    (grid, and_more(more))
+}
+
+fn file_name(file: &File) -> Shown {
+    match &file.name {
+        Some(name) => Shown::name(name),
+        None => Shown::prose(&format!("(inode {} on {})", file.inode, file.device)),
+    }
+}
+
+/// The processes that cost most, if there are several, and how many more there are.
+fn processes(recording: &Recording, limit: usize) -> (Grid, String) {
+    let by_id: HashMap<u32, &Process> = recording
+        .processes
+        .iter()
+        .map(|process| (process.id, process))
+        .collect();
+    let mut sums: HashMap<Option<u32>, Sum> = HashMap::new();
+    for row in &recording.rows {
+        sums.entry(row.process).or_default().add(&row.measures);
+    }
+    let mut ranked: Vec<_> = sums
+        .into_iter()
+        .filter(|(_, sum)| !sum.measures.is_empty())
+        .collect();
+    if ranked.len() < 2 {
+        ranked.clear();
+    }
+    ranked.sort_by_key(|&(process, sum)| (Reverse(cost(&sum.measures)), process));
+    let more = ranked.len().saturating_sub(limit);
+    ranked.truncate(limit);
+    let rows = ranked
+        .into_iter()
+        .map(|(id, sum)| {
+            let process = id.and_then(|id| by_id.get(&id));
+            let label = Label {
+                name: process.map_or_else(
+                    || Shown::name(OsStr::new("(no process of the run)")),
+                    |process| Shown::command(&process.command),
+                ),
+                keep_end: false,
+                detail: process.map_or_else(String::new, |process| process.pid.to_string()),
+            };
+            (label, sum)
+        })
+        .collect();
+    let grid = Grid {
+        heading: ["process", "pid"],
+        rows,
+        total: None,
+    };
+    (grid, and_more(more))
+}
+
+fn and_more(more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more => format!("and {} more", count(more as u64)),
+    }
+}
+
+/// What a row cost, for ranking: the disk first, then bytes to and from the program, then calls and
+/// faults.
+fn cost(measures: &Measures) -> [u64; 3] {
+    let sum = |values: &[Option<u64>]| {
+        values
+            .iter()
+            .flatten()
+            .fold(0, |sum: u64, &value| sum.saturating_add(value))
+    };
+    [
+        sum(&[measures.disk_read_bytes, measures.disk_write_bytes]),
+        sum(&[measures.bytes_returned, measures.mapped_bytes]),
+        sum(&[
+            measures.operations,
+            measures.minor_faults,
+            measures.major_faults,
+        ]),
+    ]
+}

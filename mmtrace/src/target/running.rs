@@ -1,0 +1,310 @@
+//! A target on its way: its end, its stops, the signals meant for it.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use tokio::io::unix::AsyncFd;
+
+use super::child::{Message, Stage};
+use super::counters::{Baseline, Faults, ProcIo, Stat};
+use super::exit::Exit;
+use super::signals::{Meaning, Signals, is_pending, meaning, stop_self};
+use super::{Spec, check, receive, start_failure};
+
+/// The kernel's account of ended processes, each with the children that it had reaped itself.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    /// Page faults resolved without waiting for storage.
+    pub minor_faults: u64,
+    /// Page faults resolved after waiting for storage.
+    pub major_faults: u64,
+    /// Reads from storage, in units of 512 bytes.
+    pub input_blocks: u64,
+    /// Writes to storage, in units of 512 bytes.
+    pub output_blocks: u64,
+    /// Processor time in user mode.
+    pub user_time_ns: u64,
+    /// Processor time in the kernel.
+    pub system_time_ns: u64,
+}
+
+impl Usage {
+    fn add(&mut self, usage: &libc::rusage) {
+        let count = |value: libc::c_long| u64::try_from(value).unwrap_or(0);
+        let time_ns =
+            |time: libc::timeval| count(time.tv_sec) * 1_000_000_000 + count(time.tv_usec) * 1_000;
+        self.minor_faults += count(usage.ru_minflt);
+        self.major_faults += count(usage.ru_majflt);
+        self.input_blocks += count(usage.ru_inblock);
+        self.output_blocks += count(usage.ru_oublock);
+        self.user_time_ns += time_ns(usage.ru_utime);
+        self.system_time_ns += time_ns(usage.ru_stime);
+    }
+}
+
+/// How a target ended and what the kernel says it used.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub exit: Exit,
+    /// From its release to its end, descendants waited for not included.
+    pub wall_time_ns: u64,
+    /// wait4's figures for the target and every descendant that it or mmtrace has reaped.
+    pub usage: Usage,
+    /// The target's own faults, without its children's; None if they could not be read.
+    pub faults: Option<Faults>,
+    /// `/proc/PID/io` of the same processes as in `usage`; None where the kernel does not tell.
+    pub io: Option<ProcIo>,
+    /// The target's counters at the gate, which the figures above include.
+    pub baseline: Baseline,
+}
+
+/// A target that has been let go. Dropping it leaves the target alone: it goes on unwatched.
+pub struct Running {
+    pid: libc::pid_t,
+    pidfd: AsyncFd<OwnedFd>,
+    /// Open until the child's execve has succeeded.
+    channel: Option<AsyncFd<OwnedFd>>,
+    signals: Signals,
+    spec: Spec,
+    baseline: Baseline,
+    started: Instant,
+    /// mmtrace has stopped itself with the target since the last SIGCONT.
+    was_stopped: bool,
+    target_reaped: bool,
+    usage: Usage,
+    io: Option<ProcIo>,
+}
+
+impl Running {
+    pub(super) fn new(
+        pid: libc::pid_t,
+        pidfd: OwnedFd,
+        channel: OwnedFd,
+        signals: Signals,
+        spec: Spec,
+        baseline: Baseline,
+    ) -> Result<Self> {
+        Ok(Self {
+            pid,
+            pidfd: watched(pidfd).context("cannot wait for the target")?,
+            channel: Some(watched(channel).context("cannot wait for the target's start")?),
+            signals,
+            spec,
+            baseline,
+            started: Instant::now(),
+            was_stopped: false,
+            target_reaped: false,
+            usage: Usage::default(),
+            io: Some(ProcIo::default()),
+        })
+    }
+
+    /// The target's process id.
+    pub fn pid(&self) -> u32 {
+        self.pid.cast_unsigned()
+    }
+
+    /// Waits for the target's end, forwards signals and follows its stops meanwhile; reaps it.
+    ///
+    /// Not to be dropped before it has resolved and then called again.
+    ///
+    /// # Errors
+    /// A [`Failure`](crate::failure::Failure) with status 126 or 127 when the command could not be
+    /// executed after all; an I/O error when the kernel refuses to tell of the target.
+    pub async fn wait(&mut self) -> Result<Outcome> {
+        // SAFETY: no arguments, no failure.
+        let session_leader = unsafe { libc::getsid(0) == libc::getpid() };
+        loop {
+            tokio::select! {
+                biased;
+                message = started(self.channel.as_ref()) => {
+                    self.channel = None;
+                    if let Some(message) = message.context("cannot hear from the target")? {
+                        self.reap(self.pid)?;
+                        let stage = Stage::from_message(message).unwrap_or(Stage::Exec);
+                        return Err(start_failure(&self.spec, stage, message[1]).into());
+                    }
+                }
+                signal = self.signals.next() => {
+                    let signal = signal.context("cannot read the signals sent to mmtrace")?;
+                    match meaning(&signal, self.pid, session_leader) {
+                        Meaning::Child => self.child_changed()?,
+                        Meaning::Continue => self.continue_target(),
+                        Meaning::Forward(signal) => self.send(signal),
+                        Meaning::Nothing => {}
+                    }
+                }
+                ended = self.pidfd.readable() => {
+                    ended.context("cannot wait for the target")?.retain_ready();
+                    break;
+                }
+            }
+        }
+        let wall_time_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let faults = Stat::read(self.pid).ok().map(|stat| stat.faults);
+        let exit = self.reap(self.pid)?;
+        if self.spec.wait_descendants {
+            self.wait_for_descendants().await?;
+        }
+        Ok(Outcome {
+            exit,
+            wall_time_ns,
+            usage: self.usage,
+            faults,
+            io: self.io,
+            baseline: self.baseline,
+        })
+    }
+
+    /// Waits until mmtrace has no children left, or somebody asks mmtrace to end.
+    async fn wait_for_descendants(&mut self) -> Result<()> {
+        while self.reap_ended_children()? {
+            let signal = self
+                .signals
+                .next()
+                .await
+                .context("cannot read the signals sent to mmtrace")?;
+            let signal = signal.ssi_signo.cast_signed();
+            if [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM].contains(&signal) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// After SIGCHLD. A later change of the target sends another, so one look at it is enough.
+    fn child_changed(&mut self) -> Result<()> {
+        if self.spec.wait_descendants {
+            self.reap_ended_children()?;
+        }
+        let options = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
+        let change = match wait_for(libc::P_PID, self.pid, options) {
+            Ok(change) => change,
+            // It has ended, which its pidfd tells.
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
+            Err(error) => return Err(error).context("cannot follow the target"),
+        };
+        if let Some(stop) = change.filter(|change| change.si_code == libc::CLD_STOPPED)
+            // Nobody would continue mmtrace after a target, or a group, that goes on already.
+            && self.is_stopped()
+            && !is_pending(libc::SIGCONT)
+        {
+            self.was_stopped = true;
+            // SAFETY: for a stopped child the kernel has filled in the signal.
+            stop_self(unsafe { stop.si_status() });
+        }
+        Ok(())
+    }
+
+    /// After SIGCONT: a shell continues the whole group, anyone else perhaps mmtrace alone.
+    fn continue_target(&mut self) {
+        let resumed = mem::take(&mut self.was_stopped);
+        if self.is_stopped() || !resumed {
+            self.send(libc::SIGCONT);
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        Stat::read(self.pid).is_ok_and(|stat| stat.state == b'T')
+    }
+
+    /// A signal that the target may not be sent, or no longer can, is nobody's.
+    fn send(&self, signal: i32) {
+        let pidfd = self.pidfd.get_ref().as_raw_fd();
+        // SAFETY: no siginfo is passed; the kernel makes it as for kill.
+        unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                pidfd,
+                signal,
+                ptr::null::<u8>(),
+                0,
+            )
+        };
+    }
+
+    /// Reaps descendants that have become mmtrace's children, not the target; false: none are left.
+    fn reap_ended_children(&mut self) -> Result<bool> {
+        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        loop {
+            match wait_for(libc::P_ALL, 0, options) {
+                Ok(Some(ended)) => {
+                    // SAFETY: for an ended child the kernel has filled in its id.
+                    let pid = unsafe { ended.si_pid() };
+                    if pid == self.pid && !self.target_reaped {
+                        return Ok(true);
+                    }
+                    self.reap(pid)?;
+                }
+                Ok(None) => return Ok(true),
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(false),
+                Err(error) => {
+                    return Err(error).context("cannot wait for the command's descendants");
+                }
+            }
+        }
+    }
+
+    /// Takes an ended child's figures, then the child itself.
+    fn reap(&mut self, pid: libc::pid_t) -> Result<Exit> {
+        self.io = self.io.and_then(|mut sum| {
+            sum.add(&ProcIo::read(pid)?);
+            Some(sum)
+        });
+        // SAFETY: a plain struct of integers, which the call fills.
+        let mut usage: libc::rusage = unsafe { mem::zeroed() };
+        let mut status = 0;
+        loop {
+            // SAFETY: both results live on the stack for the time of the call.
+            match check(unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) }) {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("cannot take the ended target's status"),
+            }
+        }
+        self.target_reaped |= pid == self.pid;
+        self.usage.add(&usage);
+        Ok(Exit::from_wait_status(status))
+    }
+}
+
+fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays the same, open one until the watch is dropped with it.
+    Ok(unsafe { AsyncFd::register(descriptor)? })
+}
+
+/// Resolves when the child's execve has succeeded (None) or failed (why); never without a channel.
+async fn started(channel: Option<&AsyncFd<OwnedFd>>) -> io::Result<Option<Message>> {
+    match channel {
+        Some(channel) => {
+            channel.readable().await?.retain_ready();
+            receive(Some(channel.get_ref()))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// waitid; None when WNOHANG was given and nothing has changed.
+fn wait_for(
+    kind: libc::idtype_t,
+    id: libc::pid_t,
+    options: i32,
+) -> io::Result<Option<libc::siginfo_t>> {
+    // SAFETY: a struct that is valid as zeroes and filled by the call. Its signal number stays 0
+    // when nothing has changed.
+    unsafe {
+        let mut info: libc::siginfo_t = mem::zeroed();
+        check(libc::waitid(
+            kind,
+            id.cast_unsigned(),
+            &raw mut info,
+            options,
+        ))?;
+        Ok((info.si_signo != 0).then_some(info))
+    }
+}

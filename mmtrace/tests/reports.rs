@@ -1,0 +1,141 @@
+//! Every report, drawn from saved recordings. `INSTA_UPDATE=always` accepts what is drawn.
+
+use std::{fs, path::PathBuf};
+
+use mmtrace::{
+    recording::{ReadError, Recording},
+    report::{json, table},
+};
+use unicode_width::UnicodeWidthStr as _;
+
+const RECORDINGS: [&str; 8] = [
+    "small", "large", "nulls", "warm", "losses", "audit", "hostile", "empty",
+];
+
+fn saved(name: &str) -> Vec<u8> {
+    let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "recordings", name]
+        .iter()
+        .collect();
+    fs::read(file.with_extension("json")).unwrap()
+}
+
+fn recording(name: &str) -> Recording {
+    Recording::from_json(&saved(name)).unwrap()
+}
+
+fn draw(name: &str, width: usize, color: bool) -> String {
+    table::render(&recording(name), &table::Options::new(width, color))
+}
+
+#[test]
+fn tables_are_as_saved() {
+    for name in RECORDINGS {
+        for width in [80, 120, 200] {
+            insta::assert_snapshot!(format!("table-{name}-{width}"), draw(name, width, false));
+        }
+    }
+    insta::assert_snapshot!("table-losses-color", draw("losses", 80, true));
+    let every_file = table::Options {
+        files: usize::MAX,
+        ..table::Options::new(100, false)
+    };
+    let hostile = table::render(&recording("hostile"), &every_file);
+    insta::assert_snapshot!("table-hostile-every-file", hostile);
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    for name in RECORDINGS {
+        for width in (60..=220).step_by(9) {
+            for line in draw(name, width, false).lines() {
+                assert!(line.width() <= width, "{name} at {width}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_in_a_recording_acts_on_the_terminal() {
+    let text = draw("hostile", 200, false);
+    let harmful = |c: &char| {
+        (c.is_control() && *c != '\n') || "\u{200b}\u{202e}\u{2066}\u{feff}".contains(*c)
+    };
+    assert_eq!(text.chars().find(harmful), None);
+    for name in RECORDINGS {
+        let plain: String = draw(name, 200, true)
+            .split("\x1b[")
+            .enumerate()
+            .map(|(index, part)| match index {
+                0 => part,
+                _ => part.split_once('m').expect("only colours are written").1,
+            })
+            .collect();
+        assert_eq!(plain, draw(name, 200, false), "colour changes nothing else");
+    }
+}
+
+#[test]
+fn json_is_written_as_it_was_read() {
+    for name in RECORDINGS {
+        let mut written = Vec::new();
+        json::write(&recording(name), &mut written).unwrap();
+        assert!(written == saved(name), "{name}.json differs");
+    }
+}
+
+#[test]
+fn what_is_no_recording_is_refused() {
+    let altered = |from: &str, to: &str| {
+        let json = String::from_utf8(saved("small")).unwrap();
+        assert!(json.contains(from), "{from} is in the recording");
+        Recording::from_json(json.replacen(from, to, 1).as_bytes()).unwrap_err()
+    };
+    assert!(matches!(
+        Recording::from_json(b"ELF"),
+        Err(ReadError::Malformed(_))
+    ));
+    assert!(matches!(
+        Recording::from_json(b"{}"),
+        Err(ReadError::Foreign)
+    ));
+    let version = altered("mmtrace.recording/1", "mmtrace.recording/2");
+    assert!(matches!(&version, ReadError::Version { found } if found == "mmtrace.recording/2"));
+    insta::assert_snapshot!("unknown-version", version);
+    for (from, to) in [
+        (r#""operations": 130"#, r#""operations": 131"#),
+        (r#""operations": 130"#, r#""operations": null"#),
+        (r#""process": 0"#, r#""process": 9"#),
+        (r#""file": 3"#, r#""file": 99"#),
+        (r#"{"id": 1"#, r#"{"id": 0"#),
+    ] {
+        let error = altered(from, to);
+        assert!(matches!(error, ReadError::Inconsistent(_)), "{to}: {error}");
+    }
+    let hostile = String::from_utf8(saved("hostile")).unwrap();
+    for (from, to) in [
+        (r#""name_bytes": "2f"#, r#""name_bytes": "2e"#),
+        (r#""name_bytes": "2f"#, r#""name_bytes": "+f"#),
+        (r#""name_bytes": "2f"#, r#""name_bytes": "2"#),
+        (r#""command_bytes": ["#, r#""command_bytes": ["00", "#),
+    ] {
+        assert!(hostile.contains(from), "{from} is in the recording");
+        let error = Recording::from_json(hostile.replace(from, to).as_bytes()).unwrap_err();
+        assert!(matches!(error, ReadError::Malformed(_)), "{to}: {error}");
+    }
+    assert!(matches!(
+        altered(r#""path": "exec""#, r#""path": "warp""#),
+        ReadError::Malformed(_)
+    ));
+}
+
+#[test]
+fn the_documented_example_is_a_recording() {
+    let document = include_str!("../../docs/recording.md");
+    let example = document
+        .split("```json\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("the document begins with an example");
+    let recording = Recording::from_json(example.as_bytes()).unwrap();
+    assert_eq!(recording.rows.len(), 1);
+}

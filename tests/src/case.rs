@@ -1,0 +1,279 @@
+//! What a case is: what it needs, what it runs, what must come out.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, ensure};
+
+use crate::{
+    check::Check,
+    files,
+    truth::{End, Truth},
+};
+
+/// Where cases run, and how large they are.
+#[derive(Clone)]
+pub(crate) struct Site {
+    /// A directory for this case alone, on the file system under test.
+    pub(crate) directory: PathBuf,
+    /// Whether the machine is slow.
+    pub(crate) small: bool,
+    /// This program.
+    pub(crate) myself: PathBuf,
+}
+
+impl Site {
+    /// The prime size of files that are read in whole.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        if self.small { 2_000_003 } else { 20_000_003 }
+    }
+
+    /// A path in the case's directory.
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// A file of this size in the case's directory, without order in its bytes.
+    pub(crate) fn data(&self, name: impl AsRef<Path>, size_bytes: u64) -> anyhow::Result<PathBuf> {
+        let path = self.path(name);
+        files::make_random(&path, size_bytes)?;
+        Ok(path)
+    }
+
+    /// As [`Site::data`], cold or warm.
+    pub(crate) fn data_in(&self, state: State, size_bytes: u64) -> anyhow::Result<PathBuf> {
+        let path = self.data("data", size_bytes)?;
+        state.bring(&path)?;
+        Ok(path)
+    }
+
+    /// `size_bytes` as the file system reads it from the disk: in whole blocks.
+    pub(crate) fn on_disk_bytes(&self, size_bytes: u64) -> anyhow::Result<u64> {
+        Ok(size_bytes.next_multiple_of(files::block_size(&self.directory)?))
+    }
+
+    /// The command that runs a workload.
+    pub(crate) fn workload(&self, name: &str, arguments: &[&dyn AsRef<OsStr>]) -> Vec<OsString> {
+        let mut command: Vec<OsString> =
+            vec![self.myself.clone().into(), "workload".into(), name.into()];
+        command.extend(arguments.iter().map(|word| word.as_ref().to_owned()));
+        command
+    }
+}
+
+/// Whether a file's data is in the page cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// None of it.
+    Cold,
+    /// All of it.
+    Warm,
+}
+
+impl State {
+    /// Both.
+    pub(crate) const BOTH: [Self; 2] = [Self::Cold, Self::Warm];
+
+    /// As in cases' names.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cold => "cold",
+            Self::Warm => "warm",
+        }
+    }
+
+    /// What a case with such a file needs.
+    pub(crate) fn needs(self) -> &'static [Need] {
+        match self {
+            Self::Cold => &[Need::Cold],
+            Self::Warm => &[],
+        }
+    }
+
+    /// Puts a file into this state, and makes sure that it is.
+    pub(crate) fn bring(self, file: &Path) -> anyhow::Result<()> {
+        match self {
+            Self::Cold => files::make_cold(file),
+            Self::Warm => files::make_warm(file),
+        }
+    }
+
+    /// What is read from the disk of something that takes `bytes` there.
+    pub(crate) fn disk_bytes(self, bytes: u64) -> u64 {
+        match self {
+            Self::Cold => bytes,
+            Self::Warm => 0,
+        }
+    }
+}
+
+/// What a case cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Need {
+    /// A file system that reads from a disk what was put out of the page cache.
+    Cold,
+    /// A file system that takes `O_DIRECT`.
+    DirectIo,
+    /// A program.
+    Program(&'static str),
+    /// A program, and strace to know what it reads.
+    Traced(&'static str),
+    /// A disk that nothing uses.
+    SpareDisk,
+    /// `madvise(MADV_POPULATE_READ)`.
+    PopulateRead,
+    /// A file system that copies when `cp` asks for a copy, and does not share the data.
+    CopiesData,
+    /// Memory small enough for a file larger than it.
+    SmallMemory,
+}
+
+/// What the command's standard output must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stdout {
+    /// These bytes.
+    Exactly(Vec<u8>),
+    /// What is in this file.
+    SameAs(PathBuf),
+    /// A workload's truth, and nothing else.
+    Truth,
+}
+
+/// A case that is ready to run.
+pub(crate) struct Scene {
+    /// The command.
+    pub(crate) command: Vec<OsString>,
+    /// How it must end.
+    pub(crate) end: End,
+    /// What it must print.
+    pub(crate) stdout: Stdout,
+    /// mmtrace starts it itself, without the witness in between.
+    pub(crate) alone: bool,
+    /// mmtrace waits for everything that it started.
+    pub(crate) wait_descendants: bool,
+    /// What must come out.
+    pub(crate) check: CheckFn,
+}
+
+/// What must come out, given what the workload says of itself (all zero for other programs).
+pub(crate) type CheckFn = Box<dyn Fn(&mut Check<'_>, &Truth) -> anyhow::Result<()>>;
+
+impl Scene {
+    /// A scene with a program that ends by itself and prints nothing.
+    pub(crate) fn new(
+        command: Vec<OsString>,
+        check: impl Fn(&mut Check<'_>, &Truth) -> anyhow::Result<()> + 'static,
+    ) -> Self {
+        Self {
+            command,
+            end: End::Exit(0),
+            stdout: Stdout::Exactly(Vec::new()),
+            alone: false,
+            wait_descendants: false,
+            check: Box::new(check),
+        }
+    }
+
+    /// A scene with a workload, which prints its truth.
+    pub(crate) fn workload(
+        command: Vec<OsString>,
+        check: impl Fn(&mut Check<'_>, &Truth) -> anyhow::Result<()> + 'static,
+    ) -> Self {
+        Self::new(command, check).printing(Stdout::Truth)
+    }
+
+    /// With this output.
+    pub(crate) fn printing(self, stdout: Stdout) -> Self {
+        Self { stdout, ..self }
+    }
+
+    /// Ending so.
+    pub(crate) fn ending(self, end: End) -> Self {
+        Self { end, ..self }
+    }
+
+    /// Started by mmtrace itself.
+    pub(crate) fn alone(self) -> Self {
+        Self {
+            alone: true,
+            ..self
+        }
+    }
+
+    /// Traced until everything it started has ended.
+    pub(crate) fn with_descendants(self) -> Self {
+        Self {
+            wait_descendants: true,
+            ..self.alone()
+        }
+    }
+}
+
+/// Makes the files and the command.
+type Prepare = Box<dyn Fn(&Site) -> anyhow::Result<Scene>>;
+
+/// A case.
+pub(crate) struct Case {
+    /// Its name: the family, a slash, what it tries.
+    pub(crate) name: String,
+    /// What it cannot do without.
+    pub(crate) needs: Vec<Need>,
+    /// Makes the files and the command.
+    pub(crate) prepare: Prepare,
+}
+
+/// A case.
+pub(crate) fn case(
+    name: impl Into<String>,
+    needs: &[Need],
+    prepare: impl Fn(&Site) -> anyhow::Result<Scene> + 'static,
+) -> Case {
+    Case {
+        name: name.into(),
+        needs: needs.to_vec(),
+        prepare: Box::new(prepare),
+    }
+}
+
+/// A command's words.
+pub(crate) fn words(words: &[&dyn AsRef<OsStr>]) -> Vec<OsString> {
+    words.iter().map(|word| word.as_ref().to_owned()).collect()
+}
+
+/// Runs a command that nobody traces: what it prints.
+///
+/// A case does this with a program of the system before it puts its own files out of the page
+/// cache, so that the program's are in it: on a network file system, such as a virtual machine's
+/// root, the kernel charges a process for reads that go to no disk.
+pub(crate) fn rehearse(command: &[OsString]) -> anyhow::Result<Vec<u8>> {
+    let output = Command::new(&command[0])
+        .args(&command[1..])
+        .output()
+        .with_context(|| format!("running {:?}", command[0]))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(output.stdout)
+}
+
+/// Where a program is; `None` when it is not installed.
+///
+/// Version managers' shims are passed over: they start other programs before the one meant.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let found = |directory: PathBuf| {
+        let program = directory.join(name);
+        let mut head = [0; 4];
+        fs::File::open(&program).ok()?.read_exact(&mut head).ok()?;
+        (head == *b"\x7fELF").then_some(program)
+    };
+    std::env::split_paths(&path).find_map(found)
+}

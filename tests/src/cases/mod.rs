@@ -1,0 +1,42 @@
+//! The cases, family by family.
+
+mod coreutils;
+mod maps;
+mod names;
+mod processes;
+mod programs;
+mod python;
+mod reads;
+mod streams;
+
+use crate::case::Case;
+
+/// Every case, in the order in which they run.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        coreutils::cases(),
+        reads::cases(),
+        names::cases(),
+        maps::cases(),
+        python::cases(),
+        streams::cases(),
+        processes::cases(),
+        programs::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_case_has_a_name_of_its_own() {
+        let cases = super::all();
+        let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
+        assert_eq!(names.len(), cases.len());
+        assert!(names.iter().all(|name| name.contains('/')));
+    }
+}

@@ -1,0 +1,102 @@
+//! What holds of every recording, whatever was traced.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    check::PATHS,
+    recording::{Measures, Recording},
+    truth::End,
+};
+
+/// Everything that is wrong with a recording of a command that ended by `end`.
+pub(crate) fn violations(recording: &Recording, end: End, backend: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if recording.backend() != backend {
+        wrong.push(format!(
+            "backend: recorded {}, asked for {backend}",
+            recording.backend()
+        ));
+    }
+    let target = &recording.target;
+    let recorded_end = match (target.exit_code, target.signal) {
+        (Some(status), None) => Some(End::Exit(status)),
+        (None, Some(signal)) => Some(End::Signal(signal)),
+        _ => None,
+    };
+    if recorded_end != Some(end) {
+        wrong.push(format!(
+            "the target's end: recorded {recorded_end:?}, was {end:?}"
+        ));
+    }
+    let processes = recording.all_processes().len() as u64;
+    if target.processes != processes {
+        wrong.push(format!(
+            "processes: target says {}, listed are {processes}",
+            target.processes
+        ));
+    }
+    for (what, count) in &recording.lost {
+        if *count != 0 {
+            wrong.push(format!("lost: {count} {what}"));
+        }
+    }
+    if recording.audit.is_empty() {
+        wrong.push("the audit is empty".into());
+    }
+    for entry in &recording.audit {
+        if entry.agree == Some(false) {
+            wrong.push(format!(
+                "audit, {}: ours {:?}, theirs {:?}",
+                entry.check, entry.ours, entry.theirs
+            ));
+        }
+    }
+    wrong.extend(sums(recording));
+    wrong
+}
+
+/// Where the rows do not add up to the totals.
+fn sums(recording: &Recording) -> Vec<String> {
+    let mut added: BTreeMap<&str, Measures> = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for row in &recording.rows {
+        if !PATHS.contains(&row.path.as_str()) {
+            wrong.push(format!("a row is on path {:?}, which is none", row.path));
+        }
+        let total = added.entry(&row.path).or_default();
+        for (measure, value) in &row.measures {
+            let sum = total.entry(measure.clone()).or_default();
+            // A sum is null only when all of its parts are, and stops at the largest number: some
+            // programs ask for as much as can be asked for.
+            *sum = match (*sum, *value) {
+                (Some(sum), Some(value)) => Some(sum.saturating_add(value)),
+                (sum, value) => sum.or(value),
+            };
+        }
+    }
+    for (path, measures) in added {
+        let Some(total) = recording.totals.get(path) else {
+            wrong.push(format!("totals lack path {path}, which rows have"));
+            continue;
+        };
+        for (measure, sum) in measures {
+            let total = total.get(&measure).copied().flatten();
+            if total != sum {
+                wrong.push(format!(
+                    "{measure} on {path}: the total is {total:?}, its rows add up to {sum:?}"
+                ));
+            }
+        }
+    }
+    for (path, total) in &recording.totals {
+        if recording.rows.iter().any(|row| row.path == *path) {
+            continue;
+        }
+        if let Some((measure, value)) = total.iter().find(|(_, value)| value.unwrap_or(0) != 0) {
+            wrong.push(format!(
+                "{measure} on {path}: the total is {value:?}, but no row is on that path"
+            ));
+        }
+    }
+    wrong
+}

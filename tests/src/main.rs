@@ -1,0 +1,102 @@
+//! Workloads of known size, and what mmtrace must say of them.
+
+mod case;
+mod cases;
+mod check;
+mod files;
+mod invariants;
+mod leftovers;
+mod needs;
+mod recording;
+mod runner;
+mod tracer;
+mod truth;
+mod workload;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Workloads of known size, and what mmtrace must say of them.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trace the workloads with mmtrace and check its recordings. Needs root.
+    Run {
+        /// mmtrace's binary.
+        #[arg(long, required_unless_present = "list", default_value = "mmtrace")]
+        mmtrace: PathBuf,
+        /// A directory on the file system under test; everything made there is removed again.
+        #[arg(long, default_value = ".")]
+        dir: PathBuf,
+        /// A backend to test, which must work here [default: every one that does].
+        #[arg(long)]
+        backend: Vec<String>,
+        /// Only the cases whose name contains this.
+        #[arg(long, default_value = "")]
+        filter: String,
+        /// Print the cases' names and run none.
+        #[arg(long)]
+        list: bool,
+        /// For slow machines: small files, and many cases to one start of mmtrace.
+        #[arg(long)]
+        small: bool,
+    },
+    /// Run one of the workloads, which prints what it did as JSON.
+    Workload {
+        /// Its name.
+        name: String,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("mmtrace-tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether nothing failed.
+fn run(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Workload { name, arguments } => workload::run(&name, arguments).map(|()| true),
+        Command::Run {
+            mmtrace,
+            dir,
+            backend,
+            filter,
+            list,
+            small,
+        } => {
+            let mut cases = cases::all();
+            cases.retain(|case| case.name.contains(&filter));
+            anyhow::ensure!(!cases.is_empty(), "no case's name contains {filter:?}");
+            if list {
+                cases.iter().for_each(|case| println!("{}", case.name));
+                return Ok(true);
+            }
+            let options = runner::Options {
+                mmtrace,
+                directory: dir,
+                backends: backend,
+                small,
+            };
+            let tally = runner::run(&options, &cases)?;
+            println!("{tally}");
+            Ok(tally.is_good())
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! A recording, as its documentation describes it.
+//!
+//! Written apart from mmtrace's own model on purpose: what one side gets wrong, the other sees.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fs,
+    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+
+/// A row's or a total's measures by name; `None` is one that could not be measured.
+pub(crate) type Measures = BTreeMap<String, Option<u64>>;
+
+/// The parts of a recording that the checks look at.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Recording {
+    schema: String,
+    pub(crate) target: Target,
+    probes: Probes,
+    pub(crate) lost: BTreeMap<String, u64>,
+    pub(crate) audit: Vec<Audit>,
+    pub(crate) totals: BTreeMap<String, Measures>,
+    files: Vec<File>,
+    processes: Vec<Process>,
+    pub(crate) rows: Vec<Row>,
+}
+
+/// How the command ended: one of the two.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    /// How many processes there were.
+    pub(crate) processes: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Probes {
+    backend: String,
+    unavailable: Vec<Unavailable>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Unavailable {
+    purpose: String,
+    reason: String,
+    #[serde(default)]
+    measures: Vec<String>,
+    #[serde(default)]
+    paths: Vec<String>,
+}
+
+/// One of mmtrace's own cross-checks.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Audit {
+    pub(crate) check: String,
+    pub(crate) ours: Option<u64>,
+    pub(crate) theirs: Option<u64>,
+    pub(crate) agree: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct File {
+    id: u64,
+    name: Option<String>,
+    name_bytes: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Process {
+    id: u64,
+    pid: i32,
+    parent: Option<u64>,
+}
+
+/// What one process did with one file on one path.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) process: Option<u64>,
+    pub(crate) file: Option<u64>,
+    pub(crate) path: String,
+    #[serde(flatten)]
+    pub(crate) measures: Measures,
+}
+
+impl Recording {
+    /// Reads the recording in `path`.
+    ///
+    /// # Errors
+    /// When it is not there, is no JSON, lacks a key, or has another schema.
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read(path).with_context(|| format!("no recording in {path:?}"))?;
+        Self::parse(&text)
+    }
+
+    /// As [`Recording::load`], of the text itself.
+    pub(crate) fn parse(text: &[u8]) -> anyhow::Result<Self> {
+        let recording: Self = serde_json::from_slice(text).context("the recording's JSON")?;
+        ensure!(
+            recording.schema == "mmtrace.recording/1",
+            "the recording's schema is {:?}",
+            recording.schema
+        );
+        Ok(recording)
+    }
+
+    /// The backend that was used.
+    pub(crate) fn backend(&self) -> &str {
+        &self.probes.backend
+    }
+
+    /// Why `measure` is null on `path`.
+    pub(crate) fn reason(&self, measure: &str, path: &str) -> String {
+        self.unavailable(measure, path).map_or_else(
+            || format!("{measure} on {path} is null, for no reason given"),
+            |entry| format!("{}: {}", entry.purpose, entry.reason),
+        )
+    }
+
+    /// What says that `measure` could not be measured on `path`.
+    fn unavailable(&self, measure: &str, path: &str) -> Option<&Unavailable> {
+        self.probes.unavailable.iter().find(|entry| {
+            entry.measures.iter().any(|name| name == measure)
+                && (entry.paths.is_empty() || entry.paths.iter().any(|name| name == path))
+        })
+    }
+
+    /// Whether `measure` is null on `path` as a whole, so that the lack of a row means nothing.
+    pub(crate) fn is_unavailable(&self, measure: &str, path: &str) -> bool {
+        self.unavailable(measure, path).is_some()
+            || self
+                .totals
+                .get(path)
+                .is_some_and(|total| total.get(measure) == Some(&None))
+    }
+
+    /// The files that have this name.
+    pub(crate) fn files_named(&self, path: &Path) -> BTreeSet<u64> {
+        self.files
+            .iter()
+            .filter(|file| {
+                file.name_as_bytes()
+                    .is_some_and(|name| name.as_bytes() == path.as_os_str().as_bytes())
+            })
+            .map(|file| file.id)
+            .collect()
+    }
+
+    /// The numbers of every process.
+    pub(crate) fn all_processes(&self) -> BTreeSet<u64> {
+        self.processes.iter().map(|process| process.id).collect()
+    }
+
+    /// The numbers of the process with this pid and all that descend from it.
+    pub(crate) fn tree(&self, pid: i32) -> BTreeSet<u64> {
+        let mut tree: BTreeSet<u64> = self
+            .processes
+            .iter()
+            .filter(|process| process.pid == pid)
+            .map(|process| process.id)
+            .collect();
+        loop {
+            let before = tree.len();
+            for process in &self.processes {
+                if process.parent.is_some_and(|parent| tree.contains(&parent)) {
+                    tree.insert(process.id);
+                }
+            }
+            if tree.len() == before {
+                return tree;
+            }
+        }
+    }
+}
+
+impl File {
+    /// The name's bytes: in hexadecimal beside the text where that is not UTF-8.
+    fn name_as_bytes(&self) -> Option<OsString> {
+        let Some(hex) = &self.name_bytes else {
+            return self.name.clone().map(OsString::from);
+        };
+        hex.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect::<Option<Vec<_>>>()
+            .map(OsString::from_vec)
+    }
+}

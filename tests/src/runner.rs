@@ -1,0 +1,386 @@
+//! Runs cases under each backend, and says how each went.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+
+use crate::{
+    case::{Case, Scene, Site, Stdout, rehearse},
+    check::{Check, Verdict},
+    invariants,
+    needs::Here,
+    recording::Recording,
+    tracer::{Traced, Tracer, last_lines},
+    truth::{End, KernelTruth, Truth},
+    workload::{Plan, Step},
+};
+
+/// What to run, and where.
+pub(crate) struct Options {
+    /// mmtrace's binary.
+    pub(crate) mmtrace: PathBuf,
+    /// A directory on the file system under test.
+    pub(crate) directory: PathBuf,
+    /// The backends, which must work; empty: every one that does.
+    pub(crate) backends: Vec<String>,
+    /// Whether the machine is slow: small files, and many cases to one start of mmtrace.
+    pub(crate) small: bool,
+}
+
+/// The backends that mmtrace knows.
+const BACKENDS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
+
+/// How many cases went how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    /// Prints a line for a case, and counts it.
+    fn report(&mut self, name: &str, backend: &str, verdict: &Verdict) {
+        match verdict {
+            Verdict::Passed => {
+                self.passed += 1;
+                println!("ok {name} [{backend}]");
+            }
+            Verdict::Failed(reasons) => {
+                self.failed += 1;
+                println!("FAILED {name} [{backend}]: {}", reasons.join("; "));
+            }
+            Verdict::Skipped(reason) => {
+                self.skipped += 1;
+                println!("skipped {name} [{backend}] ({reason})");
+            }
+        }
+    }
+
+    /// Whether nothing failed.
+    pub(crate) fn is_good(self) -> bool {
+        self.failed == 0
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(
+            formatter,
+            "{passed} passed, {failed} failed, {skipped} skipped"
+        )
+    }
+}
+
+/// Runs `cases` under every backend asked for.
+///
+/// # Errors
+/// When no case can be run at all: no directory, no mmtrace.
+pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
+    let mut tally = Tally::default();
+    let tracer = Tracer {
+        binary: fs::canonicalize(&options.mmtrace)
+            .with_context(|| format!("mmtrace in {:?}", options.mmtrace))?,
+        limit: Duration::from_secs(if options.small { 400 } else { 100 }),
+    };
+    let directory = tempfile::Builder::new()
+        .prefix("mmtrace-tests-")
+        .tempdir_in(&options.directory)
+        .with_context(|| format!("a directory in {:?}", options.directory))?;
+    let myself = std::env::current_exe()?;
+    // This program's own file, for the reason that `rehearse` gives.
+    let touch = ["workload", "touch"].map(OsString::from);
+    let all_of_it = [myself.clone().into(), "shared".into()];
+    rehearse(&[&[myself.clone().into()], &touch[..], &all_of_it[..]].concat())?;
+    let mut here = Here::new(directory.path());
+    let asked: Vec<&str> = if options.backends.is_empty() {
+        BACKENDS.to_vec()
+    } else {
+        options.backends.iter().map(String::as_str).collect()
+    };
+    for backend in asked {
+        if let Some(reason) = tracer.refuses(backend)? {
+            // Tracepoints are on every kernel, and who names a backend knows that it is here: what
+            // refuses it then is no kernel, but a defect.
+            if backend == "tracepoint" || !options.backends.is_empty() {
+                let refused = Verdict::Failed(vec![reason]);
+                tally.report("backend/accepted", backend, &refused);
+                continue;
+            }
+            for case in cases {
+                tally.report(&case.name, backend, &Verdict::Skipped(reason.clone()));
+            }
+            continue;
+        }
+        let mut batch = Batch {
+            tracer: &tracer,
+            backend,
+            waiting: Vec::new(),
+        };
+        for (index, case) in cases.iter().enumerate() {
+            if let Some(reason) = here.lacks(&case.needs) {
+                tally.report(&case.name, backend, &Verdict::Skipped(reason));
+                continue;
+            }
+            let site = Site {
+                directory: directory.path().join(format!("{backend}-{index}")),
+                small: options.small,
+                myself: myself.clone(),
+            };
+            let mut tries = tries(case);
+            let ready = loop {
+                fs::create_dir(&site.directory)?;
+                let scene = match (case.prepare)(&site) {
+                    Ok(scene) => scene,
+                    Err(error) => {
+                        let wrong = format!("preparing it: {error:#}");
+                        tally.report(&case.name, backend, &Verdict::Failed(vec![wrong]));
+                        break None;
+                    }
+                };
+                let ready = Ready {
+                    name: case.name.clone(),
+                    stdout: site.directory.join("standard-output"),
+                    site: site.clone(),
+                    scene,
+                };
+                if !ready.scene.alone && options.small {
+                    break Some(ready);
+                }
+                let verdict = run_alone(&tracer, backend, &ready)
+                    .unwrap_or_else(|error| Verdict::Failed(vec![format!("{error:#}")]));
+                fs::remove_dir_all(&ready.site.directory)?;
+                tries -= 1;
+                if tries == 0 || !matches!(verdict, Verdict::Failed(_)) {
+                    tally.report(&ready.name, backend, &verdict);
+                    break None;
+                }
+            };
+            if let Some(ready) = ready {
+                batch.waiting.push(ready);
+                if batch.waiting.len() == BATCH {
+                    batch.run(&mut tally)?;
+                }
+            }
+        }
+        batch.run(&mut tally)?;
+    }
+    Ok(tally)
+}
+
+/// How often a case is tried at most. Nothing holds a warm file in the page cache: a machine that
+/// reclaims memory ahead of need takes some of it away between the preparation and the run, now and
+/// then, and the run reads it from the disk again.
+fn tries(case: &Case) -> u32 {
+    if case.name.ends_with("-warm") { 3 } else { 1 }
+}
+
+/// How many cases share a start of mmtrace on a slow machine: few enough for their files to stay in
+/// the page cache, or out of it, until it is their turn.
+const BATCH: usize = 40;
+
+/// A case that is ready to run.
+struct Ready {
+    name: String,
+    site: Site,
+    scene: Scene,
+    /// Where its output goes when it shares mmtrace with others.
+    stdout: PathBuf,
+}
+
+/// Runs a case under an mmtrace of its own.
+fn run_alone(tracer: &Tracer, backend: &str, ready: &Ready) -> anyhow::Result<Verdict> {
+    let scene = &ready.scene;
+    let options: &[&str] = if scene.wait_descendants {
+        &["--wait-descendants"]
+    } else {
+        &[]
+    };
+    let plan = ready.site.path("plan.json");
+    let results = ready.site.path("results.json");
+    let (traced, kernel) = if scene.alone {
+        (tracer.run(backend, options, &scene.command)?, None)
+    } else {
+        write_plan(&plan, &results, vec![Step::new(&scene.command, None)])?;
+        let command = ready.site.workload("sequence", &[&plan]);
+        let traced = tracer.run(backend, options, &command)?;
+        let kernel = load_results(&results, 1)
+            .with_context(|| last_lines(&traced.stderr))?
+            .remove(0);
+        (traced, Some(kernel))
+    };
+    let recording = match load(&traced) {
+        Ok(recording) => recording,
+        Err(error) => return Ok(Verdict::Failed(vec![format!("{error:#}")])),
+    };
+    let mut wrong = faults_of_run(&traced, &recording, scene.end, backend);
+    let processes = match &kernel {
+        Some(kernel) => recording.tree(kernel.pid),
+        None => recording.all_processes(),
+    };
+    let mut check = Check::new(&recording, processes);
+    judge(scene, &traced.stdout, kernel.as_ref(), &mut check)?;
+    let verdict = check.verdict();
+    if wrong.is_empty() {
+        return Ok(verdict);
+    }
+    if let Verdict::Failed(reasons) = verdict {
+        wrong.extend(reasons);
+    }
+    Ok(Verdict::Failed(wrong))
+}
+
+/// Cases that share one mmtrace.
+struct Batch<'a> {
+    tracer: &'a Tracer,
+    backend: &'a str,
+    waiting: Vec<Ready>,
+}
+
+impl Batch<'_> {
+    /// Runs those that wait, and removes their files. What is wrong with the run as a whole is a
+    /// failure of its own.
+    fn run(&mut self, tally: &mut Tally) -> anyhow::Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let Some(first) = waiting.first() else {
+            return Ok(());
+        };
+        let name = format!("shared run from {}", first.name);
+        match self.trace(&waiting) {
+            Ok((traced, recording, kernels)) => {
+                let wrong = faults_of_run(&traced, &recording, End::Exit(0), self.backend);
+                let verdict = if wrong.is_empty() {
+                    Verdict::Passed
+                } else {
+                    Verdict::Failed(wrong)
+                };
+                tally.report(&name, self.backend, &verdict);
+                for (ready, kernel) in waiting.iter().zip(&kernels) {
+                    let mut check = Check::new(&recording, recording.tree(kernel.pid));
+                    let ended = kernel.end;
+                    check.that(ended == ready.scene.end, || {
+                        format!("it ended by {ended:?}, must be {:?}", ready.scene.end)
+                    });
+                    let judged = fs::read(&ready.stdout)
+                        .map_err(anyhow::Error::from)
+                        .and_then(|out| judge(&ready.scene, &out, Some(kernel), &mut check));
+                    let verdict = match judged {
+                        Ok(()) => check.verdict(),
+                        Err(error) => Verdict::Failed(vec![format!("{error:#}")]),
+                    };
+                    tally.report(&ready.name, self.backend, &verdict);
+                }
+            }
+            Err(error) => {
+                let wrong = Verdict::Failed(vec![format!("{error:#}")]);
+                for ready in &waiting {
+                    tally.report(&ready.name, self.backend, &wrong);
+                }
+            }
+        }
+        for ready in &waiting {
+            fs::remove_dir_all(&ready.site.directory)?;
+        }
+        Ok(())
+    }
+
+    fn trace(&self, waiting: &[Ready]) -> anyhow::Result<(Traced, Recording, Vec<KernelTruth>)> {
+        let site = &waiting[0].site;
+        let (plan, results) = (site.path("plan.json"), site.path("results.json"));
+        let steps = waiting
+            .iter()
+            .map(|ready| Step::new(&ready.scene.command, Some(ready.stdout.clone())))
+            .collect();
+        write_plan(&plan, &results, steps)?;
+        let command = site.workload("sequence", &[&plan]);
+        let traced = self.tracer.run(self.backend, &[], &command)?;
+        let recording = load(&traced)?;
+        let kernels =
+            load_results(&results, waiting.len()).with_context(|| last_lines(&traced.stderr))?;
+        Ok((traced, recording, kernels))
+    }
+}
+
+fn write_plan(path: &Path, results: &Path, steps: Vec<Step>) -> anyhow::Result<()> {
+    let plan = Plan {
+        steps,
+        results: results.to_owned(),
+    };
+    Ok(fs::write(path, serde_json::to_vec(&plan)?)?)
+}
+
+fn load_results(path: &Path, steps: usize) -> anyhow::Result<Vec<KernelTruth>> {
+    let results: Vec<KernelTruth> =
+        serde_json::from_slice(&fs::read(path).context("the commands were not all run")?)?;
+    ensure!(results.len() == steps, "not every command was run");
+    Ok(results)
+}
+
+fn load(traced: &Traced) -> anyhow::Result<Recording> {
+    Recording::load(&traced.recording)
+        .with_context(|| format!("ended by {:?}: {}", traced.end, last_lines(&traced.stderr)))
+}
+
+/// What is wrong with a run, apart from the figures that its case is about.
+fn faults_of_run(traced: &Traced, recording: &Recording, end: End, backend: &str) -> Vec<String> {
+    let mut wrong = traced.left_behind.clone();
+    if traced.end != end {
+        wrong.push(format!(
+            "mmtrace ended by {:?}, the command must by {end:?}: {}",
+            traced.end,
+            last_lines(&traced.stderr)
+        ));
+    }
+    wrong.extend(invariants::violations(recording, end, backend));
+    wrong
+}
+
+/// Compares a case's output and figures with what they must be.
+fn judge(
+    scene: &Scene,
+    stdout: &[u8],
+    kernel: Option<&KernelTruth>,
+    check: &mut Check<'_>,
+) -> anyhow::Result<()> {
+    let mut truth = Truth::default();
+    match &scene.stdout {
+        Stdout::Exactly(expected) => check.that(stdout == expected, || differ(stdout, expected)),
+        Stdout::SameAs(file) => {
+            let expected = fs::read(file)?;
+            check.that(stdout == expected, || differ(stdout, &expected));
+        }
+        Stdout::Truth => {
+            truth = serde_json::from_slice(stdout).with_context(|| {
+                format!("the workload printed {:?}", String::from_utf8_lossy(stdout))
+            })?;
+        }
+    }
+    (scene.check)(check, &truth)?;
+    if let Some(kernel) = kernel {
+        check.kernel_agrees(kernel);
+    }
+    Ok(())
+}
+
+fn differ(actual: &[u8], expected: &[u8]) -> String {
+    let same = actual
+        .iter()
+        .zip(expected)
+        .take_while(|(a, b)| a == b)
+        .count();
+    format!(
+        "standard output: {} bytes, must be {}; they differ from byte {same} on",
+        actual.len(),
+        expected.len()
+    )
+}

@@ -1,0 +1,135 @@
+//! Mappings, touched in known ways.
+
+use std::{fs, os::fd::AsRawFd as _};
+
+use anyhow::{Context as _, bail};
+
+use super::{Arguments, reads::page_size, sys};
+use crate::truth::Truth;
+
+/// From linux/mman.h, 5.14 on: fault in every page for reading.
+const MADV_POPULATE_READ: i32 = 22;
+
+/// Maps a file and touches a byte of each of its pages.
+///
+/// Options: `private` (else shared), `write` (stores instead of loads), `shuffled` or `none` (else
+/// in order), `random`, `sequential` (advices), `populate`, `populate-read`, `lock` (filled in by
+/// the kernel first).
+pub(super) fn touch(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    let path = arguments.path()?;
+    let options = arguments.text()?;
+    let has = |option| options.split(',').any(|given| given == option);
+    let known = "shared private write shuffled none random sequential populate populate-read lock";
+    if let Some(unknown) = options
+        .split(',')
+        .find(|given| !known.split(' ').any(|option| option == *given))
+    {
+        bail!("option {unknown:?} is none of: {known}");
+    }
+
+    let write = has("write");
+    let file = sys::open(&path, if write { libc::O_RDWR } else { libc::O_RDONLY })?;
+    let size = usize::try_from(path.metadata()?.len())?;
+    let order = page_order(size.div_ceil(page_size()), has("shuffled"));
+    let mut protection = libc::PROT_READ;
+    if write {
+        protection |= libc::PROT_WRITE;
+    }
+    let mut flags = if has("private") {
+        libc::MAP_PRIVATE
+    } else {
+        libc::MAP_SHARED
+    };
+    if has("populate") {
+        flags |= libc::MAP_POPULATE;
+    }
+    // What the loop itself runs on is touched before it is watched.
+    let warm = sys::Mapping::new(
+        None,
+        page_size(),
+        protection,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+    )?;
+    warm.advise(libc::MADV_NORMAL)?;
+    warm.lock()?;
+    warm.load(0);
+    sys::faults();
+
+    let before = sys::faults();
+    let mapping = sys::Mapping::new(Some(&file), size, protection, flags)?;
+    for (option, advice) in [
+        ("random", libc::MADV_RANDOM),
+        ("sequential", libc::MADV_SEQUENTIAL),
+        ("populate-read", MADV_POPULATE_READ),
+    ] {
+        if has(option) {
+            mapping.advise(advice).with_context(|| option.to_owned())?;
+        }
+    }
+    if has("lock") {
+        mapping.lock().context("mlock")?;
+    }
+    let mut truth = Truth::default();
+    if !has("none") {
+        for &page in &order {
+            let offset = page * page_size();
+            if write {
+                mapping.store(offset, 1);
+            } else {
+                mapping.load(offset);
+            }
+            truth.touched_pages += 1;
+        }
+    }
+    truth.faults = sys::faults().since(before);
+    truth.mapped_bytes = accessible_bytes(&mapping)?;
+    Ok(truth)
+}
+
+/// Page numbers below `pages`, in order or in an order that no readahead foresees.
+fn page_order(pages: usize, shuffled: bool) -> Vec<usize> {
+    let mut order: Vec<_> = (0..pages).collect();
+    if shuffled {
+        // Fisher and Yates, with a fixed linear congruential sequence: the same order every time.
+        let mut state = 1_u64;
+        for last in (1..pages).rev() {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            order.swap(last, (state >> 33) as usize % (last + 1));
+        }
+    }
+    order
+}
+
+/// How many bytes of a mapping are in this process's page tables.
+fn accessible_bytes(mapping: &sys::Mapping) -> anyhow::Result<u64> {
+    let smaps = fs::read_to_string("/proc/self/smaps")?;
+    let start = format!("{:x}-", mapping.address() as usize);
+    let resident_kib = smaps
+        .lines()
+        .skip_while(|line| !line.starts_with(&start))
+        .find_map(|line| line.strip_prefix("Rss:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB"))
+        .context("the mapping is not in /proc/self/smaps")?;
+    Ok(resident_kib.trim().parse::<u64>()? * 1024)
+}
+
+/// Reads a file once, maps it, cuts it off and loads what is gone: ends by `SIGBUS`.
+pub(super) fn truncated(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    let path = arguments.path()?;
+    let size = arguments.number()?;
+    let file = sys::open(&path, libc::O_RDWR)?;
+    let mut buffer = vec![0; size];
+    sys::pread(file.as_raw_fd(), &mut buffer, 0)?;
+    let mapping = sys::Mapping::new(
+        Some(&file),
+        4 * page_size(),
+        libc::PROT_READ,
+        libc::MAP_SHARED,
+    )?;
+    mapping.load(0);
+    fs::File::from(file).set_len(1)?;
+    mapping.load(3 * page_size());
+    bail!("a page beyond the file's end was readable")
+}

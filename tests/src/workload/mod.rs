@@ -1,0 +1,123 @@
+//! The workloads: programs of known size, made of plain libc calls.
+//!
+//! Each prints what it did, its [`Truth`], as one line of JSON on standard output.
+
+mod advice;
+mod maps;
+mod processes;
+mod reads;
+mod sequence;
+mod streams;
+mod sys;
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
+
+use anyhow::{Context as _, bail};
+
+use crate::truth::Truth;
+
+pub(crate) use sequence::{Plan, Step};
+
+/// A workload: its name, the names of its arguments, and what it does.
+struct Workload {
+    name: &'static str,
+    arguments: &'static str,
+    run: fn(&mut Arguments) -> anyhow::Result<Truth>,
+}
+
+const WORKLOADS: &[Workload] = &[
+    workload("read", "FILE CALL SIZE [CALLS]", reads::read),
+    workload("odd-calls", "FILE", reads::odd_calls),
+    workload("read-into-mapping", "FILE MAPPED SIZE", reads::into_mapping),
+    workload("direct", "FILE SIZE", reads::direct),
+    workload(
+        "fork-readers",
+        "FILE CHILDREN SIZE",
+        processes::fork_readers,
+    ),
+    workload("threads", "FILE THREADS SIZE", processes::threads),
+    workload("killed", "FILE SIZE CALLS", processes::killed),
+    workload("exec-chain", "FILE SIZE LINKS", processes::exec_chain),
+    workload("spawn", "FILE SIZE", processes::spawn),
+    workload("thread-exec", "FILE SIZE", processes::thread_exec),
+    workload("orphan", "FILE SIZE", processes::orphan),
+    workload("touch", "FILE OPTION,..", maps::touch),
+    workload("truncated", "FILE SIZE", maps::truncated),
+    workload("prefetch", "FILE HOW", advice::prefetch),
+    workload("write", "FILE CALL SIZE CALLS", streams::write),
+    workload("move", "FROM TO HOW SIZE", streams::move_file),
+    workload("talk", "HOW SIZE CALLS", streams::talk),
+];
+
+const fn workload(
+    name: &'static str,
+    arguments: &'static str,
+    run: fn(&mut Arguments) -> anyhow::Result<Truth>,
+) -> Workload {
+    Workload {
+        name,
+        arguments,
+        run,
+    }
+}
+
+/// Runs a workload and prints its truth.
+///
+/// # Errors
+/// When there is no such workload, its arguments are wrong, or one of its calls fails.
+pub(crate) fn run(name: &str, arguments: Vec<OsString>) -> anyhow::Result<()> {
+    if name == sequence::NAME {
+        return sequence::run(&arguments);
+    }
+    let Some(workload) = WORKLOADS.iter().find(|workload| workload.name == name) else {
+        let names: Vec<_> = WORKLOADS.iter().map(|workload| workload.name).collect();
+        bail!("no workload {name:?}; there are: {}", names.join(", "));
+    };
+    let mut arguments = Arguments(arguments.into_iter());
+    let truth = (workload.run)(&mut arguments)
+        .with_context(|| format!("workload {name} {}", workload.arguments))?;
+    println!("{}", serde_json::to_string(&truth)?);
+    Ok(())
+}
+
+/// A workload's arguments, taken from the front.
+struct Arguments(std::vec::IntoIter<OsString>);
+
+impl Arguments {
+    fn next(&mut self) -> anyhow::Result<OsString> {
+        self.0.next().context("an argument is missing")
+    }
+
+    fn path(&mut self) -> anyhow::Result<PathBuf> {
+        Ok(self.next()?.into())
+    }
+
+    fn text(&mut self) -> anyhow::Result<String> {
+        self.next()?
+            .into_string()
+            .map_err(|text| anyhow::anyhow!("{text:?} is not UTF-8"))
+    }
+
+    fn number(&mut self) -> anyhow::Result<usize> {
+        let text = self.text()?;
+        text.parse()
+            .with_context(|| format!("{text:?} is not a number"))
+    }
+
+    fn optional_number(&mut self) -> anyhow::Result<Option<usize>> {
+        if self.0.as_slice().is_empty() {
+            return Ok(None);
+        }
+        self.number().map(Some)
+    }
+}
+
+/// The arguments that run a workload in this program.
+pub(crate) fn command_of<'a>(name: &'a str, arguments: &[&'a OsStr]) -> Vec<&'a OsStr> {
+    let mut all = vec![OsStr::new("workload"), OsStr::new(name)];
+    all.extend_from_slice(arguments);
+    all
+}

@@ -1,0 +1,149 @@
+//! Counting tests across test programs of two kinds.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::ops::AddAssign;
+
+/// How many tests passed, failed and were skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Tally {
+    /// One failed test.
+    pub(crate) const ONE_FAILED: Self = Self {
+        passed: 0,
+        failed: 1,
+        skipped: 0,
+    };
+
+    /// One skipped test.
+    pub(crate) const ONE_SKIPPED: Self = Self {
+        passed: 0,
+        failed: 0,
+        skipped: 1,
+    };
+
+    /// The sum of what the test programs of one `cargo test` say.
+    pub(crate) fn of_cargo_test(output: &str) -> Self {
+        let mut sum = Self::default();
+        for line in output.lines() {
+            let Some((_, counts)) = line
+                .strip_prefix("test result: ")
+                .and_then(|rest| rest.split_once(". "))
+            else {
+                continue;
+            };
+            sum.passed += count(counts, "passed");
+            sum.failed += count(counts, "failed");
+            sum.skipped += count(counts, "ignored");
+        }
+        sum
+    }
+
+    /// What the closing line of the integration suite says; `None` without such a line.
+    pub(crate) fn of_suite(output: &str) -> Option<Self> {
+        output.lines().rev().find_map(|line| {
+            let tally = Self {
+                passed: count(line, "passed"),
+                failed: count(line, "failed"),
+                skipped: count(line, "skipped"),
+            };
+            (tally.to_string() == line.trim_end()).then_some(tally)
+        })
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+/// The number before `what` in a list like `3 passed; 1 failed`; 0 if there is none.
+fn count(list: &str, what: &str) -> u64 {
+    list.split([';', ','])
+        .find_map(|item| item.trim().strip_suffix(what)?.trim_end().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Passes what is written on to standard output, and keeps it.
+#[derive(Default)]
+pub(crate) struct Tee {
+    kept: Vec<u8>,
+}
+
+impl Tee {
+    /// Passes on and keeps all that `source` has, to its end.
+    pub(crate) fn drain(mut source: impl Read) -> io::Result<Self> {
+        let mut tee = Self::default();
+        io::copy(&mut source, &mut tee)?;
+        Ok(tee)
+    }
+
+    /// What was written.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.kept).into_owned()
+    }
+}
+
+impl Write for Tee {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.kept.extend_from_slice(bytes);
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_test_results_add_up() {
+        let output = "running 4 tests\n\
+            test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+            test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
+        let sum = Tally {
+            passed: 13,
+            failed: 2,
+            skipped: 1,
+        };
+        assert_eq!(Tally::of_cargo_test(output), sum);
+    }
+
+    #[test]
+    fn the_suite_is_counted_by_its_closing_line_alone() {
+        let closing = Tally {
+            passed: 12,
+            failed: 0,
+            skipped: 3,
+        };
+        let output =
+            "ok one\n1 passed, 1 failed, 1 skipped (says a case)\n12 passed, 0 failed, 3 skipped\n";
+        assert_eq!(Tally::of_suite(output), Some(closing));
+        assert_eq!(Tally::of_suite("ok one\n"), None);
+    }
+}
