@@ -14,8 +14,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::io::FdFlags;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::emulator;
 use super::job::{Disk, REPORT_PORT, ROOT_TAG, Report, STDERR_PORT, STDOUT_PORT};
-use crate::command::program;
 
 /// How long a machine may take to boot. About 10 s are usual under emulation.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -144,7 +144,7 @@ impl Machine<'_> {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut qemu = program("qemu-system-x86_64")?;
+        let mut qemu = emulator::command()?;
         qemu.args(["-M", "q35", "-cpu", "max", "-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-no-reboot", "-m"])
             .arg(format!("{}M", self.memory_mib));
@@ -161,7 +161,7 @@ impl Machine<'_> {
             let accelerator = if kvm_works() {
                 "kvm"
             } else {
-                "tcg,thread=multi"
+                "tcg,thread=single"
             };
             qemu.args(["-accel", accelerator, "-smp", &self.cpus.to_string()]);
         }
@@ -231,7 +231,7 @@ fn option_value(path: &Path) -> String {
 /// Whether a machine can be made with KVM; being able to open /dev/kvm is not enough.
 fn kvm_works() -> bool {
     let probe = || -> Result<bool> {
-        let mut qemu = program("qemu-system-x86_64")?;
+        let mut qemu = emulator::command()?;
         let mut child = qemu
             .args([
                 "-M",
