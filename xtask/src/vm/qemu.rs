@@ -158,6 +158,9 @@ impl Machine<'_> {
                 "1",
             ]);
         } else {
+            // One thread for all processors: with several, TCG can translate code while another
+            // processor patches it and keep the old translation, and these kernels patch
+            // themselves whenever a tracepoint is switched on. They die of a forgotten int3.
             let accelerator = if kvm_works() {
                 "kvm"
             } else {
