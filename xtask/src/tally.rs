@@ -87,9 +87,21 @@ fn count(list: &str, what: &str) -> u64 {
 #[derive(Default)]
 pub(crate) struct Tee {
     kept: Vec<u8>,
+    /// How much of it has been passed on.
+    passed_on: usize,
+    /// What begins each line of the output; without one, pieces of lines are passed on too.
+    label: Option<String>,
 }
 
 impl Tee {
+    /// One that begins each line with a label, for outputs that mingle.
+    pub(crate) fn labelled(label: impl Into<String>) -> Self {
+        Self {
+            label: Some(label.into()),
+            ..Self::default()
+        }
+    }
+
     /// Passes on and keeps all that `source` has, to its end.
     pub(crate) fn drain(mut source: impl Read) -> io::Result<Self> {
         let mut tee = Self::default();
@@ -106,9 +118,24 @@ impl Tee {
 impl Write for Tee {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.kept.extend_from_slice(bytes);
+        let new = &self.kept[self.passed_on..];
         let mut stdout = io::stdout().lock();
-        stdout.write_all(bytes)?;
+        let passed = match &self.label {
+            None => {
+                stdout.write_all(new)?;
+                new.len()
+            }
+            Some(label) => {
+                let whole = new.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1);
+                for line in new[..whole].split_inclusive(|&b| b == b'\n') {
+                    stdout.write_all(label.as_bytes())?;
+                    stdout.write_all(line)?;
+                }
+                whole
+            }
+        };
         stdout.flush()?;
+        self.passed_on += passed;
         Ok(bytes.len())
     }
 

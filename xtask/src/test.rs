@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 
 use crate::command::{as_root, cargo, target_dir};
@@ -14,7 +17,7 @@ use crate::tally::{Tally, Tee};
 use crate::vm::{self, KERNELS, Kernel, MachineOptions};
 use crate::{build, setup};
 
-/// How long the suite may take in one virtual machine: five of them make most of an hour.
+/// How long the suite may take in one virtual machine; it is usually done in a third of this.
 const SUITE_TIMEOUT_S: u64 = 900;
 
 /// The series on which mmtrace is not exact yet: its suite runs only when it is asked for.
@@ -70,18 +73,22 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     } else {
         setup::for_tests()
     };
+    let mut suites = Vec::new();
     for kernel in kernels {
-        heading(&format!(
-            "the suite on kernel {} in a virtual machine",
-            kernel.series
-        ));
-        tally += match lab.as_ref().map_err(|error| format!("{error:#}")) {
-            Ok(()) if !asked && kernel.series == NOT_EXACT => {
-                skipped(NOT_EXACT_REASON, &kernel.to_string())
-            }
-            Ok(()) => suite.run_in_vm(kernel)?,
-            Err(reason) => skipped(&reason, &kernel.to_string()),
+        // One after the other: they come from the same mirror.
+        let ready = match &lab {
+            Ok(()) if !asked && kernel.series == NOT_EXACT => Err(NOT_EXACT_REASON.to_owned()),
+            Ok(()) => vm::fetch(kernel).map_err(|error| format!("{error:#}")),
+            Err(error) => Err(format!("{error:#}")),
         };
+        match ready {
+            Ok(()) => suites.push(kernel),
+            Err(reason) => tally += skipped(&reason, &kernel.to_string()),
+        }
+    }
+    if !suites.is_empty() {
+        heading("the suite in virtual machines, each line with its kernel");
+        tally += suite.run_in_vms(&suites)?;
     }
     println!("\n{tally}");
     Ok(if tally.failed == 0 {
@@ -151,11 +158,32 @@ impl Suite<'_> {
         Ok(count(&output, succeeded))
     }
 
-    /// Runs the suite on a kernel, or skips it where there can be no virtual machine of it.
+    /// Runs the suite on these kernels: as many at a time as there are processors, since an
+    /// emulated machine keeps one busy.
+    fn run_in_vms(&self, kernels: &[&Kernel]) -> Result<Tally> {
+        build::vm_init()?;
+        let at_once = thread::available_parallelism().map_or(1, NonZero::get);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut tally = Tally::default();
+            while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                tally += self.run_in_vm(kernel)?;
+            }
+            anyhow::Ok(tally)
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..at_once.min(kernels.len()))
+                .map(|_| scope.spawn(work))
+                .collect();
+            let mut sum = Tally::default();
+            for worker in workers {
+                sum += worker.join().map_err(|_| anyhow!("a worker panicked"))??;
+            }
+            Ok(sum)
+        })
+    }
+
     fn run_in_vm(&self, kernel: &Kernel) -> Result<Tally> {
-        if let Err(error) = vm::fetch(kernel) {
-            return Ok(skipped(&format!("{error:#}"), &kernel.to_string()));
-        }
         let machine = MachineOptions {
             memory: 2048,
             cpus: 2,
@@ -171,7 +199,8 @@ impl Suite<'_> {
         for backend in ["fentry", "kprobe", "tracepoint"] {
             command.extend(["--backend".into(), backend.into()]);
         }
-        match vm::boot(kernel, &machine, &command, Tee::default(), io::stderr()) {
+        let stdout = Tee::labelled(format!("{:5}", kernel.series));
+        match vm::boot(kernel, &machine, &command, stdout, io::stderr()) {
             Ok((status, output, _)) => Ok(count(&output.text(), status == 0)),
             Err(error) => {
                 println!("FAILED: {error:#}");

@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -194,6 +195,9 @@ where
     .with_context(|| format!("{kernel} ({})", fetched.release()))
 }
 
+/// How many runs this process has made: several can be under way.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
 /// A directory for one run, removed with it.
 struct Scratch(PathBuf);
 
@@ -201,15 +205,17 @@ impl Scratch {
     fn new(lab: &Path) -> Result<Self> {
         let runs = lab.join("runs");
         fs::create_dir_all(&runs)?;
+        let own = std::process::id().to_string();
         // What a killed run has left behind.
         for run in fs::read_dir(&runs)? {
             let run = run?;
-            let is_alive = Path::new("/proc").join(run.file_name()).exists();
-            if !is_alive {
+            let pid = Path::new(&run.file_name()).with_extension("");
+            if pid.as_os_str() != own.as_str() && !Path::new("/proc").join(pid).exists() {
                 fs::remove_dir_all(run.path())?;
             }
         }
-        let dir = runs.join(std::process::id().to_string());
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let dir = runs.join(format!("{own}.{number}"));
         if dir.exists() {
             fs::remove_dir_all(&dir)?;
         }
