@@ -51,12 +51,13 @@ fn mmtrace_run() -> Command {
         .arg("run")
         .env_remove("SUDO_UID")
         .env_remove("SUDO_GID");
-    // Tests that run in a script's background have these ignored.
+    // Tests that run in a script's background, or by nohup, have these ignored.
     // SAFETY: signal is async-signal-safe.
     unsafe {
         mmtrace.pre_exec(|| {
             libc::signal(libc::SIGINT, libc::SIG_DFL);
             libc::signal(libc::SIGQUIT, libc::SIG_DFL);
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
             Ok(())
         })
     };
