@@ -14,7 +14,7 @@ use super::{
     recording,
 };
 use crate::{
-    probe::{self, Attached, Backend},
+    probe::{self, Attached, Backend, missed::missed},
     recording::Recording,
     target::Outcome,
 };
@@ -118,9 +118,19 @@ impl Session {
     /// If the kernel side's maps cannot be read.
     pub fn collect(mut self, outcome: &Outcome) -> Result<Recording> {
         self.wait_for_the_last()?;
+        let missed = missed(&self.attached)?;
         // Nothing is counted any more from here on, for what still runs either.
         self.attached.detach();
-        let counted = counted(&self.attached.ebpf)?;
+        let mut counted = counted(&self.attached.ebpf)?;
+        if !missed.is_empty() {
+            let sum = missed.iter().map(|(_, times)| times).sum();
+            counted.lost.insert(HOOK_CALLS, sum);
+        }
+        if self.logger.is_some() {
+            for (program, times) in missed {
+                crate::say(&format!("mmtrace: {program} was left out {times} times\n"));
+            }
+        }
         self.events.drain();
         if let Some(logger) = &mut self.logger {
             logger.get_mut().flush();
@@ -128,6 +138,9 @@ impl Session {
         Ok(recording::make(&self, &counted, outcome))
     }
 }
+
+/// What a recording calls the hook calls for which the kernel did not run a program.
+const HOOK_CALLS: &str = "hook_calls";
 
 /// How long the kernel may take to free a thread that has ended and was waited for: it does so
 /// after a grace period of RCU, milliseconds as a rule.

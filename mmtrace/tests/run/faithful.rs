@@ -7,7 +7,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::ptr;
 
-use crate::{mmtrace, needs_tracing, shell, text};
+use crate::{mmtrace, needs_tracing, not_in_the_background, shell, text};
 
 /// Prints what a process inherits, identities of pipes left out.
 const INHERITED: &str = r#"
@@ -32,8 +32,7 @@ fn assert_same(setup: fn()) {
         // SAFETY: each setup makes only async-signal-safe calls.
         unsafe {
             command.pre_exec(move || {
-                libc::signal(libc::SIGINT, libc::SIG_DFL);
-                libc::signal(libc::SIGQUIT, libc::SIG_DFL);
+                not_in_the_background();
                 setup();
                 Ok(())
             })

@@ -51,17 +51,23 @@ fn mmtrace_run() -> Command {
         .arg("run")
         .env_remove("SUDO_UID")
         .env_remove("SUDO_GID");
-    // Tests that run in a script's background, or by nohup, have these ignored.
-    // SAFETY: signal is async-signal-safe.
+    // SAFETY: the closure makes only async-signal-safe calls.
     unsafe {
         mmtrace.pre_exec(|| {
-            libc::signal(libc::SIGINT, libc::SIG_DFL);
-            libc::signal(libc::SIGQUIT, libc::SIG_DFL);
-            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            not_in_the_background();
             Ok(())
         })
     };
     mmtrace
+}
+
+/// Undoes what tests inherit that run in a script's background, or by nohup: ignored signals. For
+/// use between fork and exec.
+fn not_in_the_background() {
+    for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+        // SAFETY: signal is async-signal-safe, and the signals are valid.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 fn shell(script: &str) -> [&str; 3] {
