@@ -4,7 +4,7 @@
 //! and say what it returned, hence they count for every backend. Source: `trace_sys_enter` in
 //! kernel/entry (5.10: kernel/entry/common.c). Context: the calling thread.
 
-use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_user, programs::RawTracePointContext};
+use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_user};
 use aya_log_ebpf::debug;
 use mmtrace_common::{
     CALIBRATION_PROCESS, CallSpec, FLAG_CHANGES_FDS, FLAG_CHANGES_MAPPINGS, FLAG_IOVEC, FileKey,
@@ -86,10 +86,9 @@ impl Arguments {
     }
 }
 
-/// A call begins.
-pub(crate) fn enter(ctx: &RawTracePointContext) {
-    let registers: u64 = ctx.arg(0);
-    let number: u64 = ctx.arg(1);
+/// A call begins: its number, and where its arguments are.
+#[inline(always)]
+pub(crate) fn enter(ctx: &impl EbpfContext, registers: u64, number: u64) {
     let Some(thread) = thread::current() else {
         if number == arch::PRCTL {
             register(ctx, registers);
@@ -193,7 +192,8 @@ fn begin(thread: &mut Thread, spec: &CallSpec, arguments: &Arguments) {
 }
 
 /// A call ends.
-pub(crate) fn exit(ctx: &RawTracePointContext) {
+#[inline(always)]
+pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
     let Some(thread) = thread::current() else {
         return;
     };
@@ -203,7 +203,6 @@ pub(crate) fn exit(ctx: &RawTracePointContext) {
         thread.fault.active = 0;
         return;
     }
-    let returned: i64 = ctx.arg(1);
     // A buffered read or write takes no pages by get_user_pages.
     let plain = flags & (FLAG_RETURNS_BYTES | FLAG_FIXED_PATH) == FLAG_RETURNS_BYTES
         && thread.call.path != DIRECT;
@@ -385,7 +384,7 @@ const VECTORS_READ: u64 = 4;
 
 /// A thread asks to be followed.
 #[inline(never)]
-fn register(ctx: &RawTracePointContext, registers: u64) {
+fn register(ctx: &impl EbpfContext, registers: u64) {
     let arguments = Arguments::read(registers);
     if arguments.get(0) as u32 != REGISTER_OPTION || arguments.get(1) as u32 != kernel!(nonce) {
         return;

@@ -18,10 +18,10 @@ mod thread;
 
 use aya_ebpf::{
     bindings::bpf_perf_event_data,
-    macros::{fentry, fexit, kprobe, kretprobe, perf_event, raw_tracepoint},
+    macros::{fentry, fexit, kprobe, kretprobe, perf_event, raw_tracepoint, tracepoint},
     programs::{
         FEntryContext, FExitContext, PerfEventContext, ProbeContext, RawTracePointContext,
-        RetProbeContext,
+        RetProbeContext, TracePointContext,
     },
 };
 
@@ -40,15 +40,15 @@ macro_rules! raw_tracepoints {
 
 raw_tracepoints! {
     /// `sys_enter(regs, number)`.
-    sys_enter => call::enter;
+    sys_enter => call_begins;
     /// `sys_exit(regs, returned)`.
-    sys_exit => call::exit;
+    sys_exit => call_ends;
     /// `sched_process_fork(parent, child)`.
     sched_process_fork => process::forked;
     /// `sched_process_exec(task, old_pid, binprm)`.
-    sched_process_exec => process::executed;
+    sched_process_exec => program_begins;
     /// `sched_process_exit(task)`.
-    sched_process_exit => process::exiting;
+    sched_process_exit => thread_ends;
     /// `sched_process_free(task)`.
     sched_process_free => process::freed;
     /// `sched_switch(preempt, leaves, comes)`.
@@ -64,6 +64,68 @@ raw_tracepoints! {
     /// `page_fault_kernel(address, regs, error)`: the kernel's own access; to user memory if it is
     /// a fault that concerns us.
     page_fault_kernel => user_fault;
+}
+
+fn call_begins(ctx: &RawTracePointContext) {
+    call::enter(ctx, ctx.arg(0), ctx.arg(1));
+}
+
+fn call_ends(ctx: &RawTracePointContext) {
+    call::exit(ctx, ctx.arg(1));
+}
+
+/// Where the records of the events `raw_syscalls:sys_enter` and `sys_exit` have the call's number,
+/// and the second what it returned: behind the header that all events have.
+const EVENT_NUMBER: usize = 8;
+const EVENT_RETURNED: usize = 16;
+
+/// The event `raw_syscalls:sys_enter`. Its programs run with preemption off on every kernel, those
+/// of the tracepoint itself do not from 7.0 on, and are left out while a preempted task is inside.
+#[tracepoint]
+pub fn sys_enter_event(ctx: TracePointContext) -> u32 {
+    // SAFETY: the helper checks the address, which is inside the record.
+    if let Ok(number) = unsafe { ctx.read_at(EVENT_NUMBER) } {
+        call::enter(&ctx, thread::user_registers(), number);
+    }
+    0
+}
+
+/// The event `raw_syscalls:sys_exit`: see `sys_enter_event`.
+#[tracepoint]
+pub fn sys_exit_event(ctx: TracePointContext) -> u32 {
+    // SAFETY: the helper checks the address, which is inside the record.
+    if let Ok(returned) = unsafe { ctx.read_at(EVENT_RETURNED) } {
+        call::exit(&ctx, returned);
+    }
+    0
+}
+
+fn program_begins(ctx: &RawTracePointContext) {
+    process::executed(ctx, ctx.arg::<i32>(1) as u32);
+}
+
+/// Where the record of `sched:sched_process_exec` has the thread's number before.
+const EVENT_OLD_TID: usize = 16;
+
+/// The event `sched:sched_process_exec`: see `sys_enter_event`.
+#[tracepoint]
+pub fn sched_process_exec_event(ctx: TracePointContext) -> u32 {
+    // SAFETY: the helper checks the address, which is inside the record.
+    if let Ok(old_tid) = unsafe { ctx.read_at(EVENT_OLD_TID) } {
+        process::executed(&ctx, old_tid);
+    }
+    0
+}
+
+fn thread_ends(_ctx: &RawTracePointContext) {
+    process::exiting();
+}
+
+/// The event `sched:sched_process_exit`: see `sys_enter_event`.
+#[tracepoint]
+pub fn sched_process_exit_event(_ctx: TracePointContext) -> u32 {
+    process::exiting();
+    0
 }
 
 fn bio_queued(ctx: &RawTracePointContext) {

@@ -41,8 +41,8 @@ pub(crate) fn forked(ctx: &RawTracePointContext) {
 
 /// `sched_process_exec`: the program has been replaced. A thread that is not the first takes over
 /// the first one's tid (`de_thread` in fs/exec.c).
-pub(crate) fn executed(ctx: &RawTracePointContext) {
-    let old_tid: u32 = ctx.arg::<i32>(1) as u32;
+#[inline(always)]
+pub(crate) fn executed(ctx: &impl EbpfContext, old_tid: u32) {
     let tid = ctx.pid();
     if old_tid != tid {
         let Some(thread) = THREADS.get_ptr_mut(old_tid) else {
@@ -91,11 +91,11 @@ fn hand_over(first: &mut Thread, thread: &mut Thread) {
 
 /// `sched_process_exit`: in `do_exit`, before the files are gone (and before the address space is,
 /// 6.16 on), so that the thread still does work that belongs to it.
-pub(crate) fn exiting(ctx: &RawTracePointContext) {
+pub(crate) fn exiting() {
     let Some(thread) = thread::current() else {
         return;
     };
-    let task: u64 = ctx.arg(0);
+    let task = thread::current_task();
     thread.call.active = 0;
     thread.fault.active = 0;
     fault::reconcile(thread);

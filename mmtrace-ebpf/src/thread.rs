@@ -1,6 +1,9 @@
 //! Which threads are followed.
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf, bpf_ktime_get_ns,
+    bpf_task_pt_regs,
+};
 use mmtrace_common::{FileKey, Lost, Thread};
 
 use crate::{
@@ -111,6 +114,12 @@ pub(crate) fn fault_counters(task: u64) -> [u64; 2] {
 pub(crate) fn current_task() -> u64 {
     // SAFETY: no arguments; the current task always exists.
     unsafe { bpf_get_current_task() }
+}
+
+/// The address of the current thread's registers in user mode (5.15 on).
+pub(crate) fn user_registers() -> u64 {
+    // SAFETY: the current task always exists.
+    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
 }
 
 /// To which path and file work belongs that is done now, by or for a thread.

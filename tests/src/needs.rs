@@ -242,6 +242,16 @@ fn parse_strace(line: &str) -> Option<(PathBuf, u64)> {
     Some((file.into(), returned.split(' ').next()?.parse().ok()?))
 }
 
+/// Whether a tracepoint's programs can be preempted: from 7.0 on.
+pub(crate) fn kernel_preempts_programs() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let major = release
+        .split('.')
+        .next()
+        .and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u32| major >= 7)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

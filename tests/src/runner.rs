@@ -13,7 +13,7 @@ use crate::{
     case::{Case, Scene, Site, Stdout, rehearse},
     check::{Check, Verdict},
     invariants,
-    needs::Here,
+    needs::{Here, kernel_preempts_programs},
     recording::Recording,
     tracer::{Traced, Tracer, last_lines},
     truth::{End, KernelTruth, Truth},
@@ -232,12 +232,12 @@ fn run_alone(tracer: &Tracer, backend: &str, ready: &Ready) -> anyhow::Result<Ve
     judge(scene, &traced.stdout, kernel.as_ref(), &mut check)?;
     let verdict = check.verdict();
     if wrong.is_empty() {
-        return Ok(verdict);
+        return Ok(excused(verdict, &recording));
     }
     if let Verdict::Failed(reasons) = verdict {
         wrong.extend(reasons);
     }
-    Ok(Verdict::Failed(wrong))
+    Ok(excused(Verdict::Failed(wrong), &recording))
 }
 
 /// Cases that share one mmtrace.
@@ -264,7 +264,7 @@ impl Batch<'_> {
                 } else {
                     Verdict::Failed(wrong)
                 };
-                tally.report(&name, self.backend, &verdict);
+                tally.report(&name, self.backend, &excused(verdict, &recording));
                 for (ready, kernel) in waiting.iter().zip(&kernels) {
                     let mut check = Check::new(&recording, recording.tree(kernel.pid));
                     let ended = kernel.end;
@@ -275,7 +275,7 @@ impl Batch<'_> {
                         .map_err(anyhow::Error::from)
                         .and_then(|out| judge(&ready.scene, &out, Some(kernel), &mut check));
                     let verdict = match judged {
-                        Ok(()) => check.verdict(),
+                        Ok(()) => excused(check.verdict(), &recording),
                         Err(error) => Verdict::Failed(vec![format!("{error:#}")]),
                     };
                     tally.report(&ready.name, self.backend, &verdict);
@@ -344,6 +344,22 @@ fn faults_of_run(traced: &Traced, recording: &Recording, end: End, backend: &str
     wrong.extend(invariants::violations(recording, end, backend));
     wrong
 }
+
+/// A failure that the recording itself foretells shows nothing: from 7.0 on the kernel leaves a
+/// tracepoint's program out where a preempted task is inside it, and mmtrace says how often. More
+/// than a few is a failure: what fires often is attached so that it does not happen.
+fn excused(verdict: Verdict, recording: &Recording) -> Verdict {
+    let left_out = recording.lost.get("hook_calls").copied().unwrap_or(0);
+    match verdict {
+        Verdict::Failed(_) if (1..=FEW).contains(&left_out) && kernel_preempts_programs() => {
+            Verdict::Skipped(format!("the kernel left {left_out} calls of hooks out"))
+        }
+        verdict => verdict,
+    }
+}
+
+/// How many hook calls the kernel may leave out in a run.
+const FEW: u64 = 20;
 
 /// Compares a case's output and figures with what they must be.
 fn judge(

@@ -107,6 +107,8 @@ fn change_root(needed: &[&Path]) -> Result<()> {
     ] {
         symlink(target, link).with_context(|| format!("cannot link {link}"))?;
     }
+    // As systemd does: the numbers of events are there.
+    mount_new("tracefs", "/sys/kernel/tracing", "tracefs", "")?;
     mount_new("devpts", "/dev/pts", "devpts", "mode=620,ptmxmode=666")?;
     mount_new("tmpfs", "/dev/shm", "tmpfs", "mode=1777")?;
     for (dir, mode) in [("/run", "mode=755"), ("/tmp", "mode=1777")] {

@@ -20,11 +20,6 @@ use crate::{build, setup};
 /// How long the suite may take in one virtual machine; it is usually done in a third of this.
 const SUITE_TIMEOUT_S: u64 = 900;
 
-/// The series on which mmtrace is not exact yet: its suite runs only when it is asked for.
-const NOT_EXACT: &str = "7";
-const NOT_EXACT_REASON: &str = "not exact there yet: the kernel leaves a program out while a \
-                                preempted task is inside it; --kernel 7 runs it";
-
 /// Which tests to run.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -61,7 +56,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         heading("the suite on this machine's kernel");
         tally += suite.run_natively()?;
     }
-    let asked = !named.is_empty();
     let kernels = match (options.native_only, named.is_empty()) {
         (true, _) => Vec::new(),
         (false, true) => KERNELS.iter().collect(),
@@ -77,7 +71,6 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for kernel in kernels {
         // One after the other: they come from the same mirror.
         let ready = match &lab {
-            Ok(()) if !asked && kernel.series == NOT_EXACT => Err(NOT_EXACT_REASON.to_owned()),
             Ok(()) => vm::fetch(kernel).map_err(|error| format!("{error:#}")),
             Err(error) => Err(format!("{error:#}")),
         };

@@ -54,6 +54,7 @@ impl Attached {
             // A program of another backend was never loaded, which is no failure.
             let _ = match program {
                 Program::RawTracePoint(program) => program.unload(),
+                Program::TracePoint(program) => program.unload(),
                 Program::FEntry(program) => program.unload(),
                 Program::FExit(program) => program.unload(),
                 Program::KProbe(program) => program.unload(),
@@ -277,6 +278,12 @@ fn load_and_attach(program: &mut Program, at: Attachment, types: Option<&aya::Bt
         Program::RawTracePoint(program) => {
             program.attach(at.target())?;
         }
+        Program::TracePoint(program) => {
+            let Attachment::Event(category, name) = at else {
+                bail!("it is a program for an event");
+            };
+            program.attach(category, name)?;
+        }
         Program::FEntry(program) => {
             program.attach()?;
         }
@@ -296,6 +303,7 @@ fn load(program: &mut Program, at: Attachment, types: Option<&aya::Btf>) -> Resu
     let types = || types.context("the kernel's types were not read");
     match program {
         Program::RawTracePoint(program) => program.load()?,
+        Program::TracePoint(program) => program.load()?,
         Program::FEntry(program) => program.load(at.target(), types()?)?,
         Program::FExit(program) => program.load(at.target(), types()?)?,
         Program::KProbe(program) => program.load()?,

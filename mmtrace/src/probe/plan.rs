@@ -1,6 +1,8 @@
 //! The plan of hooks, as data: for each purpose, what serves it in each backend, and what that
 //! gives. What runs is chosen by trying (see [`super::attach`]), not by the kernel's version.
 
+use nix::sys::utsname::uname;
+
 use crate::kernel::btf::Btf;
 pub use crate::recording::Backend;
 
@@ -13,6 +15,8 @@ pub const BACKENDS: [Backend; 3] = [Backend::Fentry, Backend::Kprobe, Backend::T
 pub enum Attachment {
     /// A tracepoint, with its arguments as the kernel passes them.
     RawTracepoint(&'static str),
+    /// A tracepoint's event, category and name, with its record.
+    Event(&'static str, &'static str),
     /// A function's entry.
     Fentry(&'static str),
     /// A function's return.
@@ -33,6 +37,7 @@ impl Attachment {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::RawTracepoint(_) => "raw_tracepoint",
+            Self::Event(..) => "tracepoint",
             Self::Fentry(_) => "fentry",
             Self::Fexit(_) => "fexit",
             Self::Kprobe(_) => "kprobe",
@@ -46,6 +51,7 @@ impl Attachment {
     pub const fn target(self) -> &'static str {
         match self {
             Self::RawTracepoint(name)
+            | Self::Event(_, name)
             | Self::Fentry(name)
             | Self::Fexit(name)
             | Self::Kprobe(name)
@@ -98,6 +104,8 @@ pub enum Requirement {
     TracepointArguments(&'static str, usize),
     /// The function takes so many parameters.
     Parameters(&'static str, usize),
+    /// A tracepoint's programs can be preempted: from 7.0, which no type tells.
+    PreemptibleTracepoints,
 }
 
 impl Requirement {
@@ -106,6 +114,7 @@ impl Requirement {
     pub fn is_met(self, btf: &Btf) -> bool {
         match self {
             Self::None => true,
+            Self::PreemptibleTracepoints => release() >= [7, 0],
             Self::TracepointArguments(name, count) => btf.tracepoint_arguments(name) == Some(count),
             Self::Parameters(name, count) => btf
                 .function_parameters(name)
@@ -114,12 +123,61 @@ impl Requirement {
     }
 }
 
+/// The running kernel's version and patch level; zeros if it has an odd name.
+fn release() -> [u32; 2] {
+    let name = uname().map(|name| name.release().to_string_lossy().into_owned());
+    numbers(&name.unwrap_or_default())
+}
+
+/// The first two numbers of a release.
+fn numbers(release: &str) -> [u32; 2] {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
+    [(); 2].map(|()| numbers.next().unwrap_or(0))
+}
+
 /// Every choice; of those for one purpose, the best first.
 pub static PLAN: &[Choice] = &[
+    // A program that a preempted task is inside of is not entered again on that CPU.
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..every(
+            Purpose::Calls,
+            &[
+                hook(
+                    "sys_enter_event",
+                    Attachment::Event("raw_syscalls", "sys_enter"),
+                ),
+                hook(
+                    "sys_exit_event",
+                    Attachment::Event("raw_syscalls", "sys_exit"),
+                ),
+            ],
+        )
+    },
     every(
         Purpose::Calls,
         &[raw("sys_enter", "sys_enter"), raw("sys_exit", "sys_exit")],
     ),
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..every(
+            Purpose::Processes,
+            &[
+                raw("sched_process_fork", "sched_process_fork"),
+                hook(
+                    "sched_process_exec_event",
+                    Attachment::Event("sched", "sched_process_exec"),
+                ),
+                hook(
+                    "sched_process_exit_event",
+                    Attachment::Event("sched", "sched_process_exit"),
+                ),
+                raw("sched_process_free", "sched_process_free"),
+            ],
+        )
+    },
     every(
         Purpose::Processes,
         &[
@@ -350,4 +408,16 @@ const fn hook(program: &'static str, at: Attachment) -> Hook {
 
 const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
     hook(program, Attachment::RawTracepoint(tracepoint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbers;
+
+    #[test]
+    fn a_release_begins_with_its_version() {
+        assert_eq!(numbers("7.3.4+deb13-amd64"), [7, 3]);
+        assert_eq!(numbers("6.18-rc1"), [6, 18]);
+        assert_eq!(numbers("odd"), [0, 0]);
+    }
 }
