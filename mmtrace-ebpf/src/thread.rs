@@ -83,7 +83,9 @@ pub(crate) fn follow(tid: u32, tgid: u32, task: u64, process: u64) {
     let Some(scratch) = NEW_THREAD.get_ptr_mut(0) else {
         return;
     };
-    // SAFETY: this CPU's own entry, and no other program of ours runs in between.
+    // SAFETY: this CPU's own entry. Where the program of `sched_process_fork` can be preempted (7.0
+    // on), it is not entered again on this CPU, and the only other one that gets here runs before
+    // the target is let go.
     let thread = unsafe { &mut *scratch };
     *thread = Thread::default();
     thread.process = process;
