@@ -119,8 +119,11 @@ fn change_root(needed: &[&Path]) -> Result<()> {
     Ok(())
 }
 
-/// Mounts a disk at /mnt under its name.
+/// Mounts a disk at /mnt under its name, if it has a file system.
 fn mount_disk(disk: &Disk) -> Result<()> {
+    let Some(file_system) = &disk.file_system else {
+        return Ok(());
+    };
     let device = fs::read_dir("/sys/block")?
         .filter_map(Result::ok)
         .find(|entry| {
@@ -129,7 +132,7 @@ fn mount_disk(disk: &Disk) -> Result<()> {
         })
         .with_context(|| format!("no disk has the serial number {}", disk.name))?;
     let device = Path::new("/dev").join(device.file_name());
-    mount_new(device, format!("/mnt/{}", disk.name), &disk.file_system, "")
+    mount_new(device, format!("/mnt/{}", disk.name), file_system, "")
 }
 
 /// Runs the command to its end and passes its outputs on; returns its exit status.

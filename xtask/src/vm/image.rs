@@ -26,6 +26,9 @@ const MODULES: [&str; 6] = [
 /// Settings for mkfs.xfs that kernels from 5.10 on can mount, as xfsprogs brings them.
 const XFS_SETTINGS: &str = "options=/usr/share/xfsprogs/mkfs/lts_5.10.conf";
 
+/// What stands for a file system where a disk is to have none.
+const RAW: &str = "raw";
+
 /// A disk as asked for: `ext4=1G`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiskRequest {
@@ -41,8 +44,8 @@ impl FromStr for DiskRequest {
             .split_once('=')
             .context("expected FS=SIZE, like ext4=1G")?;
         ensure!(
-            ["ext4", "xfs", "btrfs"].contains(&file_system),
-            "unknown file system {file_system}: there are ext4, xfs and btrfs"
+            ["ext4", "xfs", "btrfs", RAW].contains(&file_system),
+            "unknown file system {file_system}: there are ext4, xfs and btrfs, and raw for none"
         );
         let (digits, shift) = match size.as_bytes().last() {
             Some(b'K') => (&size[..size.len() - 1], 10),
@@ -68,7 +71,7 @@ pub(crate) fn make_disks(requests: &[DiskRequest], dir: &Path) -> Result<Vec<(Di
         let file_system = &request.file_system;
         let count = disks
             .iter()
-            .filter(|(disk, _)| disk.file_system == *file_system)
+            .filter(|(disk, _)| disk.file_system.as_deref().unwrap_or(RAW) == file_system)
             .count();
         let name = match count {
             0 => file_system.clone(),
@@ -76,27 +79,33 @@ pub(crate) fn make_disks(requests: &[DiskRequest], dir: &Path) -> Result<Vec<(Di
         };
         let image = dir.join(format!("{name}.img"));
         File::create(&image)?.set_len(request.size_bytes)?;
-        let mut format = program(&format!("mkfs.{file_system}"))?;
-        format.arg("-q");
-        match file_system.as_str() {
-            // The kernel would go on writing tables in the background, in the tests' disk counts;
-            // on a fresh sparse file they are zero as it is.
-            "ext4" => _ = format.args(["-E", "lazy_itable_init=1,lazy_journal_init=1"]),
-            // Where the file is missing or unusable, xfsprogs is so old that its own defaults do.
-            "xfs" if xfs_settings_work(&image)? => _ = format.args(["-c", XFS_SETTINGS]),
-            _ => {}
+        if file_system != RAW {
+            make_file_system(file_system, &image)?;
         }
-        // Captured, as mkfs.btrfs talks even when it is quiet.
-        output(format.arg(&image))?;
         disks.push((
             Disk {
                 name,
-                file_system: file_system.clone(),
+                file_system: (file_system != RAW).then(|| file_system.clone()),
             },
             image,
         ));
     }
     Ok(disks)
+}
+
+fn make_file_system(file_system: &str, image: &Path) -> Result<()> {
+    let mut format = program(&format!("mkfs.{file_system}"))?;
+    format.arg("-q");
+    match file_system {
+        // The kernel would go on writing tables in the background, in the tests' disk counts;
+        // on a fresh sparse file they are zero as it is.
+        "ext4" => _ = format.args(["-E", "lazy_itable_init=1,lazy_journal_init=1"]),
+        // Where the file is missing or unusable, xfsprogs is so old that its own defaults do.
+        "xfs" if xfs_settings_work(image)? => _ = format.args(["-c", XFS_SETTINGS]),
+        _ => {}
+    }
+    // Captured, as mkfs.btrfs talks even when it is quiet.
+    output(format.arg(image)).map(drop)
 }
 
 /// Whether mkfs.xfs accepts [`XFS_SETTINGS`]; nothing is written.
@@ -114,7 +123,7 @@ pub(crate) fn add_modules(
 ) -> Result<Vec<String>> {
     let file_systems: BTreeSet<&str> = disks
         .iter()
-        .map(|(disk, _)| disk.file_system.as_str())
+        .filter_map(|(disk, _)| disk.file_system.as_deref())
         .collect();
     let listing = output(
         program("modprobe")?

@@ -20,7 +20,7 @@ pub(crate) const REPORT_PORT: &str = "mmtrace.report";
 pub(crate) struct Job {
     /// Kernel modules, as files of the initramfs, in the order in which to insert them.
     pub(crate) modules: Vec<String>,
-    /// Disks to mount.
+    /// The disks.
     pub(crate) disks: Vec<Disk>,
     /// The host's directory of all of this kernel's modules, to be found at /lib/modules.
     pub(crate) all_modules: Vec<u8>,
@@ -32,13 +32,13 @@ pub(crate) struct Job {
     pub(crate) directory: Vec<u8>,
 }
 
-/// A disk, already formatted.
+/// A disk, already formatted if it is to be.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Disk {
     /// Its serial number, and its directory's name below /mnt.
     pub(crate) name: String,
-    /// Its file system's type.
-    pub(crate) file_system: String,
+    /// Its file system's type; without one it is not mounted.
+    pub(crate) file_system: Option<String>,
 }
 
 /// What the first process reports, a line of JSON each.

@@ -75,7 +75,8 @@ pub(crate) struct MachineOptions {
     /// Processors.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub(crate) cpus: u32,
-    /// An empty disk, mounted at /mnt/FS (a second one at /mnt/FS2). FS is ext4, xfs or btrfs.
+    /// An empty disk, mounted at /mnt/FS (a second one at /mnt/FS2). FS is ext4, xfs or btrfs; a
+    /// raw one has no file system and is not mounted.
     #[arg(long = "disk", value_name = "FS=SIZE", default_value = "ext4=1G")]
     pub(crate) disks: Vec<DiskRequest>,
     /// Let virtual time count instructions on one processor, so that costs repeat.
