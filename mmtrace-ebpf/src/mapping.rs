@@ -1,16 +1,38 @@
 //! From an address to its mapping, without locks and without helpers that may refuse: the thread
 //! that faults holds its mapping's lock (or the whole address space's), so that the mapping cannot
-//! go away; the tree above it may change, as for the kernel's own lockless walk (`mas_walk` under
-//! RCU in `lock_vma_under_rcu`), and a walk that fails is made again by the caller's next event.
+//! go away. The tree above it may change, as for the kernel's own lockless walk (`mas_walk` under
+//! RCU in `lock_vma_under_rcu`): other threads map and unmap meanwhile. A walk that met such a
+//! change is made again from the root, as the kernel makes it.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 use crate::kernel::{has, kernel, pointer};
 
+/// How often a walk is begun before the mapping counts as not found. Each time, another thread
+/// must have replaced a node on the way in the few hundred ns that a walk takes.
+const ATTEMPTS: u32 = 16;
+
 /// The `vm_area_struct` of an address, or 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_find(mm: u64, address: u64) -> u64 {
+    for _ in 0..ATTEMPTS {
+        let vma = mmtrace_walk(mm, address);
+        // What a walk through nodes in change leads to need not be the mapping of the address.
+        if vma != 0
+            && address >= pointer(vma, kernel!(vma_start))
+            && address < pointer(vma, kernel!(vma_end))
+        {
+            return vma;
+        }
+    }
+    0
+}
+
+/// What one walk down the tree finds for an address, or 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_walk(mm: u64, address: u64) -> u64 {
     if mm == 0 {
         return 0;
     }
