@@ -168,6 +168,18 @@ kernel! {
     bio_vecs = Self::ABSENT,
     /// Bit of `bio.bi_opf` that tells metadata.
     req_meta = Self::ABSENT,
+    /// In the record of the event `mm_filemap_add_to_page_cache`: `i_ino`.
+    event_cache_inode = Self::ABSENT,
+    /// The same: `index`.
+    event_cache_index = Self::ABSENT,
+    /// The same: `s_dev`.
+    event_cache_device = Self::ABSENT,
+    /// The same: `order`.
+    event_cache_order = Self::ABSENT,
+    /// In the record of the event `block_bio_queue`: `nr_sector`.
+    event_bio_sectors = Self::ABSENT,
+    /// The same: `rwbs`.
+    event_bio_flags = Self::ABSENT,
     /// Bytes of a page, as a shift.
     page_shift = 12,
     /// What a thread must pass with [`REGISTER_OPTION`](crate::REGISTER_OPTION) to be followed.

@@ -105,6 +105,11 @@ pub struct CachedMapping {
     pub generation: u32,
 }
 
+/// In [`Thread::ran`]: the program of `mm_filemap_add_to_page_cache`.
+pub const RAN_CACHE_FILLED: u32 = 1;
+/// In [`Thread::ran`]: the program of `block_bio_queue`.
+pub const RAN_BIO_QUEUE: u32 = 2;
+
 /// A thread that is followed: an entry of the `THREADS` map.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -121,6 +126,11 @@ pub struct Thread {
     pub unnamed: u32,
     /// 1 while it runs a 32-bit program.
     pub compat: u32,
+    /// [`RAN_CACHE_FILLED`] and [`RAN_BIO_QUEUE`]: which raw tracepoint's program has just counted
+    /// what the tracepoint's event tells next.
+    pub ran: u32,
+    /// Unused, for the alignment.
+    pub padding: u32,
     /// Where a walk from a file up to its root goes on: `dentry` and `vfsmount`.
     pub walk: [u64; 2],
     /// When it began to wait for the disk; 0: it does not.

@@ -1,13 +1,17 @@
 //! The page cache's filling, block requests, and waiting for them.
 
-use aya_ebpf::programs::RawTracePointContext;
-use mmtrace_common::Thread;
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
+use mmtrace_common::{
+    FileKey, Thread,
+    thread::{RAN_BIO_QUEUE, RAN_CACHE_FILLED},
+};
 
 use crate::{
     account::row,
     fault, file,
-    kernel::{kernel, pointer, read},
-    maps::{DIRECT, SWAP},
+    kernel::{Plain, kernel, pointer, read},
+    maps::{BLOCK_DEVICES, DIRECT, OTHER, SWAP},
     thread::{self, Charge, charge, now_ns},
 };
 
@@ -18,15 +22,62 @@ pub(crate) fn cache_filled(ctx: &RawTracePointContext) {
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
+    thread.ran |= RAN_CACHE_FILLED;
     let folio: u64 = ctx.arg(0);
     let inode = file::inode_of_folio(folio);
     let key = file::key_of_inode(inode);
-    let bytes = file::folio_bytes(folio);
-    let charge = charge(thread, key, file::is_block_device(inode));
+    let metadata = file::is_block_device(inode);
+    if metadata && let Some(device) = BLOCK_DEVICES.get_ptr_mut(0) {
+        // SAFETY: a valid entry, into which everybody writes the same.
+        unsafe { *device = key.device };
+    }
+    let charge = charge(thread, key, metadata);
     if charge.file == key {
         file::tell_inode(key, inode);
     }
-    let ahead = beyond(&charge, read(folio, kernel!(folio_index)), bytes);
+    let index = read(folio, kernel!(folio_index));
+    filled(thread, &charge, index, file::folio_bytes(folio));
+}
+
+/// The same, where the tracepoint's own program was left out: from the event's record, which has no
+/// folio. The file is that of the call or fault in progress.
+pub(crate) fn cache_filled_event(ctx: &TracePointContext) {
+    let Some(thread) = thread::current_or_worker() else {
+        return;
+    };
+    if has_run(thread, RAN_CACHE_FILLED) {
+        return;
+    }
+    let key = FileKey {
+        inode: in_record(ctx, kernel!(event_cache_inode)),
+        device: in_record(ctx, kernel!(event_cache_device)),
+        generation: 0,
+    };
+    let order: u8 = in_record(ctx, kernel!(event_cache_order));
+    let metadata = BLOCK_DEVICES.get(0) == Some(&key.device);
+    let charge = charge(thread, key, metadata);
+    let index = in_record(ctx, kernel!(event_cache_index));
+    let bytes = (1 << kernel!(page_shift)) << (order & 31);
+    filled(thread, &charge, index, bytes);
+}
+
+/// Whether the program of a raw tracepoint has counted what its event tells now.
+#[inline(always)]
+fn has_run(thread: &mut Thread, which: u32) -> bool {
+    let has_run = thread.ran & which != 0;
+    thread.ran &= !which;
+    has_run
+}
+
+/// A field of an event's record.
+#[inline(always)]
+fn in_record<T: Plain>(ctx: &TracePointContext, offset: u32) -> T {
+    read(ctx.as_ptr() as u64, offset)
+}
+
+#[inline(always)]
+fn filled(thread: &mut Thread, charge: &Charge, index: u64, bytes: u64) {
+    let ahead = beyond(charge, index, bytes);
     let measures = row(thread, charge.slot, charge.path, charge.file);
     measures.cache_filled_bytes += bytes;
     measures.readahead_bytes += ahead;
@@ -58,15 +109,57 @@ pub(crate) fn submitted(bio: u64) {
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
+    thread.ran |= RAN_BIO_QUEUE;
     let operation: u32 = read(bio, kernel!(bio_opf));
     let bytes: u32 = read(bio, kernel!(bio_size));
     if operation & REQ_OP_MASK != 0 || bytes == 0 {
         return;
     }
-    if pointer(thread::current_task(), kernel!(task_bio_list)) != 0 {
+    if is_stacked() {
         return;
     }
     count(thread, bio, operation, u64::from(bytes));
+}
+
+/// Whether the current thread is inside a stacked driver's submission.
+#[inline(always)]
+fn is_stacked() -> bool {
+    pointer(thread::current_task(), kernel!(task_bio_list)) != 0
+}
+
+/// Bytes of a sector, whatever the device's own blocks are.
+const SECTOR_SHIFT: u32 = 9;
+
+/// The same, where the tracepoint's own program was left out: from the event's record, which has no
+/// bio. The file is that of the call or fault in progress.
+pub(crate) fn submitted_event(ctx: &TracePointContext) {
+    let Some(thread) = thread::current_or_worker() else {
+        return;
+    };
+    if has_run(thread, RAN_BIO_QUEUE) {
+        return;
+    }
+    // As blk_fill_rwbs in kernel/trace/blktrace.c writes them: the operation, then flags.
+    let flags: [u8; 8] = in_record(ctx, kernel!(event_bio_flags));
+    let sectors: u32 = in_record(ctx, kernel!(event_bio_sectors));
+    if flags[0] != b'R' || sectors == 0 || is_stacked() {
+        return;
+    }
+    let direct = thread.call.active != 0 && thread.call.path == DIRECT;
+    let marked = flags[1] == b'M' || flags[2] == b'M' || flags[3] == b'M' || flags[4] == b'M';
+    let mut charge = charge(thread, FileKey::default(), marked && !direct);
+    // What is read in a fault on no file is anonymous memory.
+    if thread.fault.active != 0 && charge.path == OTHER {
+        charge.path = SWAP;
+    }
+    submitted_for(thread, &charge, u64::from(sectors) << SECTOR_SHIFT);
+}
+
+#[inline(always)]
+fn submitted_for(thread: &mut Thread, charge: &Charge, bytes: u64) {
+    let measures = row(thread, charge.slot, charge.path, charge.file);
+    measures.disk_reads += 1;
+    measures.disk_read_bytes += bytes;
 }
 
 #[inline(always)]
@@ -93,9 +186,7 @@ fn count(thread: &mut Thread, bio: u64, operation: u32, bytes: u64) {
     if charge.file == key {
         file::tell_inode(key, inode);
     }
-    let measures = row(thread, charge.slot, charge.path, charge.file);
-    measures.disk_reads += 1;
-    measures.disk_read_bytes += bytes;
+    submitted_for(thread, &charge, bytes);
 }
 
 /// `sched_switch`: a thread that waits for the disk has `task_struct.in_iowait` set, when it goes

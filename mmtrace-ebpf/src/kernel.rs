@@ -34,6 +34,7 @@ impl Plain for u16 {}
 impl Plain for u32 {}
 impl Plain for u64 {}
 impl<const N: usize> Plain for [u64; N] {}
+impl<const N: usize> Plain for [u8; N] {}
 
 /// The value at `base + offset`; zero if it cannot be read, or if this kernel has no such field.
 ///

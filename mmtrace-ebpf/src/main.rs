@@ -44,7 +44,7 @@ raw_tracepoints! {
     /// `sys_exit(regs, returned)`.
     sys_exit => call_ends;
     /// `sched_process_fork(parent, child)`.
-    sched_process_fork => process::forked;
+    sched_process_fork => thread_begins;
     /// `sched_process_exec(task, old_pid, binprm)`.
     sched_process_exec => program_begins;
     /// `sched_process_exit(task)`.
@@ -117,6 +117,18 @@ pub fn sched_process_exec_event(ctx: TracePointContext) -> u32 {
     0
 }
 
+fn thread_begins(ctx: &RawTracePointContext) {
+    process::forked(ctx.arg(1));
+}
+
+/// `wake_up_new_task(task)`: by `kernel_clone` directly after `sched_process_fork`, and for the
+/// threads that io_uring makes (kernel/fork.c).
+#[kprobe]
+pub fn new_task_kprobe(ctx: ProbeContext) -> u32 {
+    process::forked(ctx.arg(0).unwrap_or(0));
+    0
+}
+
 fn thread_ends(_ctx: &RawTracePointContext) {
     process::exiting();
 }
@@ -125,6 +137,21 @@ fn thread_ends(_ctx: &RawTracePointContext) {
 #[tracepoint]
 pub fn sched_process_exit_event(_ctx: TracePointContext) -> u32 {
     process::exiting();
+    0
+}
+
+/// The event `filemap:mm_filemap_add_to_page_cache`, for what the tracepoint's own program was left
+/// out of.
+#[tracepoint]
+pub fn cache_filled_event(ctx: TracePointContext) -> u32 {
+    disk::cache_filled_event(&ctx);
+    0
+}
+
+/// The event `block:block_bio_queue`, for what the tracepoint's own program was left out of.
+#[tracepoint]
+pub fn bio_queue_event(ctx: TracePointContext) -> u32 {
+    disk::submitted_event(&ctx);
     0
 }
 

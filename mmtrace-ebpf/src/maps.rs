@@ -48,6 +48,10 @@ pub(crate) struct Generations {
     pub(crate) mappings: u32,
 }
 
+/// `s_dev` of the file system that block devices' inodes are on, once one was seen.
+#[map]
+pub(crate) static BLOCK_DEVICES: Array<u32> = Array::with_max_entries(1, 0);
+
 /// What was lost, by [`Lost`].
 #[map]
 pub(crate) static LOST: Array<u64> = Array::with_max_entries(Lost::ALL.len() as u32, 0);

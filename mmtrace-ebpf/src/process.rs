@@ -18,12 +18,12 @@ pub(crate) fn number(tgid: u32) -> u64 {
     u64::from(tgid) << 32 | u64::from((now_ns() >> 10) as u32)
 }
 
-/// `sched_process_fork`: in the parent, before the child runs (`kernel_clone` in kernel/fork.c).
-pub(crate) fn forked(ctx: &RawTracePointContext) {
+/// A task has been made, and has not run yet. Context: its parent.
+#[inline(always)]
+pub(crate) fn forked(child: u64) {
     let Some(parent) = thread::current() else {
         return;
     };
-    let child: u64 = ctx.arg(1);
     let tid: u32 = read(child, kernel!(task_pid));
     let tgid: u32 = read(child, kernel!(task_tgid));
     // A child that shares the address space (vfork) changes its parent's mappings.

@@ -2,4 +2,5 @@
 
 pub mod attempt;
 pub mod btf;
+pub mod event;
 pub mod offsets;

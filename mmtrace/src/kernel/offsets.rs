@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use mmtrace_common::Kernel;
 
-use super::btf::Btf;
+use super::{btf::Btf, event};
 
 /// What the kernel programs need to know of this kernel.
 ///
@@ -43,6 +43,9 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
         .field("task_struct", "in_iowait")
         .context("this kernel's struct task_struct has no field in_iowait")?;
     let default = Kernel::DEFAULT;
+    let of_event = |(category, name): (&str, &str), field: &str| {
+        event::field_offset(category, name, field).unwrap_or(Kernel::ABSENT)
+    };
 
     Ok(Kernel {
         task_pid: needed("task_struct", "pid")?,
@@ -118,6 +121,12 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
         bio_idx: needed("bio", "bi_iter.bi_idx")?,
         bio_vecs: needed("bio", "bi_io_vec")?,
         req_meta: bit("req_flag_bits", "__REQ_META"),
+        event_cache_inode: of_event(CACHE_EVENT, "i_ino"),
+        event_cache_index: of_event(CACHE_EVENT, "index"),
+        event_cache_device: of_event(CACHE_EVENT, "s_dev"),
+        event_cache_order: of_event(CACHE_EVENT, "order"),
+        event_bio_sectors: of_event(BIO_EVENT, "nr_sector"),
+        event_bio_flags: of_event(BIO_EVENT, "rwbs"),
         fault_flag_remote: bits(
             "fault_flag",
             &["FAULT_FLAG_REMOTE"],
@@ -128,6 +137,9 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
         ..default
     })
 }
+
+const CACHE_EVENT: (&str, &str) = ("filemap", "mm_filemap_add_to_page_cache");
+const BIO_EVENT: (&str, &str) = ("block", "block_bio_queue");
 
 #[cfg(test)]
 mod tests {

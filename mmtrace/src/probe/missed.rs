@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Attached, Purpose};
+use super::{Attached, Purpose, plan::Attachment};
 
 /// The programs that were left out, and how often, of those whose work nothing makes up for. By
 /// any thread of the system: the kernel does not tell which.
@@ -24,6 +24,15 @@ pub fn missed(attached: &Attached) -> Result<Vec<(&'static str, u64)>> {
     for (purpose, hook) in &attached.hooks {
         // A fault is counted by its event, with or without its entry.
         if *purpose == Purpose::Faults && hook.at.function().is_some() {
+            continue;
+        }
+        // So is what a tracepoint tells where its event is taken as well.
+        if let Attachment::RawTracepoint(name) = hook.at
+            && attached
+                .hooks
+                .iter()
+                .any(|(_, other)| matches!(other.at, Attachment::Event(_, event) if event == name))
+        {
             continue;
         }
         let program = attached

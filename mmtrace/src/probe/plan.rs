@@ -162,6 +162,14 @@ pub static PLAN: &[Choice] = &[
     ),
     Choice {
         requires: Requirement::PreemptibleTracepoints,
+        ..only(Backend::Fentry, Purpose::Processes, PROCESSES_UNPREEMPTED)
+    },
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..only(Backend::Kprobe, Purpose::Processes, PROCESSES_UNPREEMPTED)
+    },
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
         ..every(
             Purpose::Processes,
             &[
@@ -218,11 +226,31 @@ pub static PLAN: &[Choice] = &[
             hook("fault_major", Attachment::MajorFaults),
         ],
     ),
+    // The event counts what the tracepoint's own program is left out of; it comes after it.
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..every(
+            Purpose::Cache,
+            &[
+                raw("cache_filled", "mm_filemap_add_to_page_cache"),
+                hook(
+                    "cache_filled_event",
+                    Attachment::Event("filemap", "mm_filemap_add_to_page_cache"),
+                ),
+            ],
+        )
+    },
     every(
         Purpose::Cache,
         &[raw("cache_filled", "mm_filemap_add_to_page_cache")],
     ),
-    // Not fentry at submit_bio: see above; a tracepoint's programs are not preempted (until 7.0).
+    // Not fentry at submit_bio: see above. A kprobe's programs are not preempted, and it is in the
+    // thread that the kernel charges, also where a cgroup's limit has the request queued later.
+    only(
+        Backend::Fentry,
+        Purpose::Disk,
+        &[hook("submit_bio_kprobe", Attachment::Kprobe("submit_bio"))],
+    ),
     Choice {
         requires: Requirement::TracepointArguments("block_bio_queue", 1),
         ..only(
@@ -244,6 +272,20 @@ pub static PLAN: &[Choice] = &[
         Purpose::Disk,
         &[hook("submit_bio_kprobe", Attachment::Kprobe("submit_bio"))],
     ),
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..only(
+            Backend::Tracepoint,
+            Purpose::Disk,
+            &[
+                raw("bio_queue", "block_bio_queue"),
+                hook(
+                    "bio_queue_event",
+                    Attachment::Event("block", "block_bio_queue"),
+                ),
+            ],
+        )
+    },
     Choice {
         requires: Requirement::TracepointArguments("block_bio_queue", 1),
         ..only(
@@ -323,6 +365,22 @@ pub static PLAN: &[Choice] = &[
         )],
     ),
     every(Purpose::Waits, &[raw("sched_switch", "sched_switch")]),
+];
+
+/// What tells of processes where a raw tracepoint's program can be preempted and kprobes can be
+/// had.
+const PROCESSES_UNPREEMPTED: &[Hook] = &[
+    hook("new_task_kprobe", Attachment::Kprobe("wake_up_new_task")),
+    hook(
+        "sched_process_exec_event",
+        Attachment::Event("sched", "sched_process_exec"),
+    ),
+    hook(
+        "sched_process_exit_event",
+        Attachment::Event("sched", "sched_process_exit"),
+    ),
+    // In an RCU callback, which nothing preempts.
+    raw("sched_process_free", "sched_process_free"),
 ];
 
 /// What hooks are for.
