@@ -6,6 +6,7 @@
 
 pub mod call;
 pub mod event;
+pub mod hook;
 pub mod kernel;
 pub mod lost;
 pub mod path;
@@ -17,11 +18,12 @@ mod pod;
 
 pub use call::{CallSpec, FLAG_CHANGES_FDS, FLAG_CHANGES_MAPPINGS, FLAG_IOVEC, NO_ARGUMENT};
 pub use event::{EventHeader, EventKind, FileEvent, ProcessEvent};
+pub use hook::Program;
 pub use kernel::Kernel;
 pub use lost::Lost;
 pub use path::{Measures, Path};
 pub use row::{FileKey, RowKey, Truth};
-pub use thread::Thread;
+pub use thread::{THREAD_SLOTS, Thread};
 
 /// The `prctl` option by which a thread asks to be followed: no kernel knows it, so that the call
 /// fails with `EINVAL` and changes nothing. Its second argument must be the run's nonce, its third

@@ -1,6 +1,6 @@
 //! What the kernel side knows of a thread that it follows.
 
-use crate::{FileKey, Measures, RowKey};
+use crate::{FileKey, Measures, Program, RowKey};
 
 /// The system call that a thread is in.
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,6 +110,9 @@ pub const RAN_CACHE_FILLED: u32 = 1;
 /// In [`Thread::ran`]: the program of `block_bio_queue`.
 pub const RAN_BIO_QUEUE: u32 = 2;
 
+/// How many threads are followed at a time at most: entries of the `THREADS` map, a power of two.
+pub const THREAD_SLOTS: u32 = 16_384;
+
 /// A thread that is followed: an entry of the `THREADS` map.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -120,7 +123,7 @@ pub struct Thread {
     pub task: u64,
     /// Its tgid.
     pub tgid: u32,
-    /// Its tid: the key of its entry.
+    /// Its tid; 0: nobody has this entry.
     pub tid: u32,
     /// 1 while the program that it runs, and the program's loader, have not been told by name.
     pub unnamed: u32,
@@ -151,6 +154,8 @@ pub struct Thread {
     pub mapping: CachedMapping,
     /// Work of calls, and of faults: apart, since they alternate.
     pub pending: [Pending; 2],
+    /// How often each [`Program`] ran for it.
+    pub hits: [u64; Program::ALL.len()],
 }
 
 const _: () = assert!(size_of::<Pending>() == 128);

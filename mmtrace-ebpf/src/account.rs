@@ -103,4 +103,5 @@ fn add(key: &RowKey, work: &Measures) {
     );
 }
 
-const BPF_NOEXIST: u64 = 1;
+/// For a map: insert only what is not there.
+pub(crate) const BPF_NOEXIST: u64 = 1;

@@ -8,7 +8,7 @@ use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_user};
 use aya_log_ebpf::debug;
 use mmtrace_common::{
     CALIBRATION_PROCESS, CallSpec, FLAG_CHANGES_FDS, FLAG_CHANGES_MAPPINGS, FLAG_IOVEC, FileKey,
-    Lost, NO_ARGUMENT, REGISTER_OPTION, Role, Thread,
+    Lost, NO_ARGUMENT, Program, REGISTER_OPTION, Role, Thread,
     call::{
         FLAG_ADDRESS, FLAG_ADVICE, FLAG_COUNTED, FLAG_FIXED_PATH, FLAG_MAPS, FLAG_OFFSET_POINTER,
         FLAG_RETURNS_BYTES,
@@ -20,7 +20,7 @@ use crate::{
     fault, file,
     kernel::{kernel, pointer, read},
     mapping,
-    maps::{CALLS, DIRECT, OTHER, THREADS, WRITE, generations, lose},
+    maps::{CALLS, DIRECT, OTHER, WRITE, generations, lose},
     process,
     thread::{self, now_ns},
 };
@@ -95,6 +95,7 @@ pub(crate) fn enter(ctx: &impl EbpfContext, registers: u64, number: u64) {
         }
         return;
     };
+    thread::hit(thread, Program::SysEnter);
     // Back in user mode since: a fault that ended in a signal has no end of its own.
     thread.fault.active = 0;
     if number == arch::PRCTL {
@@ -197,6 +198,7 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
     let Some(thread) = thread::current() else {
         return;
     };
+    thread::hit(thread, Program::SysExit);
     let flags = thread.call.flags as u16;
     if thread.call.active == 0 {
         fault::reconcile(thread);
@@ -417,7 +419,7 @@ fn done(thread: &mut Thread, registers: u64) -> bool {
         arguments.get(0) as u32 == REGISTER_OPTION && arguments.get(2) as u32 == Role::Done as u32;
     if done {
         process::end_thread(thread);
-        let _gone = THREADS.remove(thread.tid);
+        thread::elsewhere(thread, |tid| thread::mmtrace_remove(tid));
     }
     done
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
 use mmtrace_common::{
-    FileKey, Thread,
+    FileKey, Program, Thread,
     thread::{RAN_BIO_QUEUE, RAN_CACHE_FILLED},
 };
 
@@ -22,6 +22,7 @@ pub(crate) fn cache_filled(ctx: &RawTracePointContext) {
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
+    thread::hit(thread, Program::CacheFilled);
     thread.ran |= RAN_CACHE_FILLED;
     let folio: u64 = ctx.arg(0);
     let inode = file::inode_of_folio(folio);
@@ -45,6 +46,7 @@ pub(crate) fn cache_filled_event(ctx: &TracePointContext) {
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
+    thread::hit(thread, Program::CacheFilledEvent);
     if has_run(thread, RAN_CACHE_FILLED) {
         return;
     }
@@ -105,10 +107,11 @@ const REQ_OP_MASK: u32 = 0xff;
 /// that cannot be hooked (it fires once for each bio, in `submit_bio_noacct`: block/blk-core.c).
 /// What a stacked driver (dm, md, loop) submits in turn is not counted: in the same thread it does
 /// so with `current->bio_list` set, and its worker threads are not followed.
-pub(crate) fn submitted(bio: u64) {
+pub(crate) fn submitted(bio: u64, program: Program) {
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
+    thread::hit(thread, program);
     thread.ran |= RAN_BIO_QUEUE;
     let operation: u32 = read(bio, kernel!(bio_opf));
     let bytes: u32 = read(bio, kernel!(bio_size));
@@ -136,6 +139,7 @@ pub(crate) fn submitted_event(ctx: &TracePointContext) {
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
+    thread::hit(thread, Program::BioQueueEvent);
     if has_run(thread, RAN_BIO_QUEUE) {
         return;
     }
@@ -197,6 +201,7 @@ pub(crate) fn switched(ctx: &RawTracePointContext) {
     if waits_for_disk(leaves)
         && let Some(thread) = thread_of(leaves)
     {
+        thread::hit(thread, Program::Switch);
         // The thread that leaves is still the current one, whose memory can be looked at.
         if thread.fault.active != 0 {
             fault::resolve(thread);
@@ -206,6 +211,7 @@ pub(crate) fn switched(ctx: &RawTracePointContext) {
     if waits_for_disk(comes)
         && let Some(thread) = thread_of(comes)
     {
+        thread::hit(thread, Program::Switch);
         waited(thread);
     }
 }

@@ -14,7 +14,7 @@
 //! Faults taken for the kernel's own access to user pages (get_user_pages) raise no event, but are
 //! charged: they are found in the task's counters, at the next fault or when the call ends.
 
-use mmtrace_common::{FileKey, Lost, Thread};
+use mmtrace_common::{FileKey, Lost, Program, Thread};
 
 use crate::{
     account::{Slot, row},
@@ -183,6 +183,12 @@ pub(crate) fn charged(address: u64, major: bool) {
     let Some(thread) = thread::current() else {
         return;
     };
+    let program = if major {
+        Program::FaultMajor
+    } else {
+        Program::FaultMinor
+    };
+    thread::hit(thread, program);
     if thread.fault.active == 0 {
         begin(thread, address);
     }
@@ -246,10 +252,11 @@ pub(crate) fn settle(thread: &mut Thread) {
 }
 
 /// Pages were made accessible in the current thread's fault.
-pub(crate) fn mapped(pages: u64) {
+pub(crate) fn mapped(program: Program, pages: u64) {
     let Some(thread) = thread::current() else {
         return;
     };
+    thread::hit(thread, program);
     if thread.fault.active == 0 {
         return;
     }

@@ -24,6 +24,7 @@ use aya_ebpf::{
         RetProbeContext, TracePointContext,
     },
 };
+use mmtrace_common::Program;
 
 macro_rules! raw_tracepoints {
     ($($(#[$doc:meta])* $name:ident => $function:path;)*) => {
@@ -60,10 +61,10 @@ raw_tracepoints! {
     /// `block_bio_queue(queue, bio)`, before 5.12.
     bio_queue_second => bio_queued_second;
     /// `page_fault_user(address, regs, error)`: in user mode.
-    page_fault_user => user_fault;
+    page_fault_user => fault_in_user_mode;
     /// `page_fault_kernel(address, regs, error)`: the kernel's own access; to user memory if it is
     /// a fault that concerns us.
-    page_fault_kernel => user_fault;
+    page_fault_kernel => fault_in_kernel;
 }
 
 fn call_begins(ctx: &RawTracePointContext) {
@@ -118,14 +119,14 @@ pub fn sched_process_exec_event(ctx: TracePointContext) -> u32 {
 }
 
 fn thread_begins(ctx: &RawTracePointContext) {
-    process::forked(ctx.arg(1));
+    process::forked(ctx.arg(1), Program::Fork);
 }
 
 /// `wake_up_new_task(task)`: by `kernel_clone` directly after `sched_process_fork`, and for the
 /// threads that io_uring makes (kernel/fork.c).
 #[kprobe]
 pub fn new_task_kprobe(ctx: ProbeContext) -> u32 {
-    process::forked(ctx.arg(0).unwrap_or(0));
+    process::forked(ctx.arg(0).unwrap_or(0), Program::NewTask);
     0
 }
 
@@ -156,22 +157,32 @@ pub fn bio_queue_event(ctx: TracePointContext) -> u32 {
 }
 
 fn bio_queued(ctx: &RawTracePointContext) {
-    disk::submitted(ctx.arg(0));
+    disk::submitted(ctx.arg(0), Program::BioQueue);
 }
 
 fn bio_queued_second(ctx: &RawTracePointContext) {
-    disk::submitted(ctx.arg(1));
+    disk::submitted(ctx.arg(1), Program::BioQueue);
 }
 
 /// Addresses from here on are the kernel's.
 const KERNEL_HALF: u64 = 1 << 63;
 
-fn user_fault(ctx: &RawTracePointContext) {
+fn fault_in_user_mode(ctx: &RawTracePointContext) {
+    user_fault(ctx, Program::FaultUser);
+}
+
+fn fault_in_kernel(ctx: &RawTracePointContext) {
+    user_fault(ctx, Program::FaultKernel);
+}
+
+#[inline(always)]
+fn user_fault(ctx: &RawTracePointContext, program: Program) {
     let address: u64 = ctx.arg(0);
     if address >= KERNEL_HALF {
         return;
     }
     if let Some(thread) = thread::current() {
+        thread::hit(thread, program);
         fault::begin(thread, address);
     }
 }
@@ -200,6 +211,7 @@ fn address_of(data: *mut bpf_perf_event_data) -> u64 {
 #[fentry]
 pub fn fault_enter(ctx: FEntryContext) -> i32 {
     if let Some(thread) = thread::current() {
+        thread::hit(thread, Program::FaultEnter);
         fault::settle(thread);
         fault::begin_on(thread, ctx.arg(0), ctx.arg(1), ctx.arg(2));
         thread.fault.silent = u32::from(fault::is_null(thread, ctx.arg(3)));
@@ -211,6 +223,7 @@ pub fn fault_enter(ctx: FEntryContext) -> i32 {
 #[kprobe]
 pub fn fault_enter_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(thread) = thread::current() {
+        thread::hit(thread, Program::FaultEnter);
         fault::settle(thread);
         fault::begin_on(
             thread,
@@ -226,7 +239,7 @@ pub fn fault_enter_kprobe(ctx: ProbeContext) -> u32 {
 /// `submit_bio(bio)`.
 #[kprobe]
 pub fn submit_bio_kprobe(ctx: ProbeContext) -> u32 {
-    disk::submitted(ctx.arg(0).unwrap_or(0));
+    disk::submitted(ctx.arg(0).unwrap_or(0), Program::SubmitBio);
     0
 }
 
@@ -237,28 +250,31 @@ const PMD_PAGES: u64 = 512;
 /// Source: mm/memory.c; called by `filemap_map_pages` and `finish_fault` alone.
 #[fentry]
 pub fn set_pte_range(ctx: FEntryContext) -> i32 {
-    fault::mapped(u64::from(ctx.arg::<u32>(3)));
+    fault::mapped(Program::SetPteRange, u64::from(ctx.arg::<u32>(3)));
     0
 }
 
 /// As `set_pte_range`.
 #[kprobe]
 pub fn set_pte_range_kprobe(ctx: ProbeContext) -> u32 {
-    fault::mapped(u64::from(ctx.arg::<u32>(3).unwrap_or(0)));
+    fault::mapped(
+        Program::SetPteRange,
+        u64::from(ctx.arg::<u32>(3).unwrap_or(0)),
+    );
     0
 }
 
 /// `do_set_pte(vmf, page, address)`, 5.12 to 6.5: one page.
 #[fentry]
 pub fn do_set_pte(_ctx: FEntryContext) -> i32 {
-    fault::mapped(1);
+    fault::mapped(Program::SetPte, 1);
     0
 }
 
 /// As `do_set_pte`.
 #[kprobe]
 pub fn do_set_pte_kprobe(_ctx: ProbeContext) -> u32 {
-    fault::mapped(1);
+    fault::mapped(Program::SetPte, 1);
     0
 }
 
@@ -266,7 +282,7 @@ pub fn do_set_pte_kprobe(_ctx: ProbeContext) -> u32 {
 #[fexit]
 pub fn alloc_set_pte(ctx: FExitContext) -> i32 {
     if ctx.arg::<u32>(2) == 0 {
-        fault::mapped(1);
+        fault::mapped(Program::AllocSetPte, 1);
     }
     0
 }
@@ -275,7 +291,7 @@ pub fn alloc_set_pte(ctx: FExitContext) -> i32 {
 #[kretprobe]
 pub fn alloc_set_pte_kretprobe(ctx: RetProbeContext) -> u32 {
     if ctx.ret::<u32>() == 0 {
-        fault::mapped(1);
+        fault::mapped(Program::AllocSetPte, 1);
     }
     0
 }
@@ -284,7 +300,7 @@ pub fn alloc_set_pte_kretprobe(ctx: RetProbeContext) -> u32 {
 #[fexit]
 pub fn do_set_pmd_2(ctx: FExitContext) -> i32 {
     if ctx.arg::<u32>(2) == 0 {
-        fault::mapped(PMD_PAGES);
+        fault::mapped(Program::SetPmd, PMD_PAGES);
     }
     0
 }
@@ -293,7 +309,7 @@ pub fn do_set_pmd_2(ctx: FExitContext) -> i32 {
 #[fexit]
 pub fn do_set_pmd_3(ctx: FExitContext) -> i32 {
     if ctx.arg::<u32>(3) == 0 {
-        fault::mapped(PMD_PAGES);
+        fault::mapped(Program::SetPmd, PMD_PAGES);
     }
     0
 }
@@ -302,7 +318,7 @@ pub fn do_set_pmd_3(ctx: FExitContext) -> i32 {
 #[kretprobe]
 pub fn do_set_pmd_kretprobe(ctx: RetProbeContext) -> u32 {
     if ctx.ret::<u32>() == 0 {
-        fault::mapped(PMD_PAGES);
+        fault::mapped(Program::SetPmd, PMD_PAGES);
     }
     0
 }

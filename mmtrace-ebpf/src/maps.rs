@@ -4,11 +4,26 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, RingBuf},
 };
-use mmtrace_common::{CallSpec, FileKey, Lost, Path, RowKey, Thread, Truth, path::Measures};
+use mmtrace_common::{
+    CallSpec, FileKey, Lost, Path, Program, RowKey, THREAD_SLOTS, Thread, Truth, path::Measures,
+};
 
-/// Threads followed, by tid.
+/// Threads followed. A thread has one of the few entries that its tid leads to: an array is looked
+/// up in without a call, in a hash map it takes several.
 #[map]
-pub(crate) static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(16_384, 0);
+pub(crate) static THREADS: Array<Thread> = Array::with_max_entries(THREAD_SLOTS, 0);
+
+/// Who has which entry of [`THREADS`]: of those that want one, on several CPUs, one gets it.
+#[map]
+pub(crate) static SLOTS: HashMap<u32, u32> = HashMap::with_max_entries(THREAD_SLOTS, 0);
+
+/// For each entry of [`THREADS`], how many threads have another one because it was taken.
+#[map]
+pub(crate) static DISPLACED: Array<u64> = Array::with_max_entries(THREAD_SLOTS, 0);
+
+/// How often each program ran, for threads that have ended.
+#[map]
+pub(crate) static HITS: Array<u64> = Array::with_max_entries(Program::ALL.len() as u32, 0);
 
 /// What was counted.
 #[map]

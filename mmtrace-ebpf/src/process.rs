@@ -3,13 +3,15 @@
 use aya_ebpf::{
     EbpfContext, helpers::generated::bpf_probe_read_user, programs::RawTracePointContext,
 };
-use mmtrace_common::{EventHeader, EventKind, Lost, ProcessEvent, Thread, Truth, event};
+use mmtrace_common::{
+    CALIBRATION_PROCESS, EventHeader, EventKind, Lost, ProcessEvent, Program, Thread, Truth, event,
+};
 
 use crate::{
     account::flush_thread,
     fault,
     kernel::{kernel, pointer, read},
-    maps::{EVENTS, THREADS, TRUTHS, atomic_add, generations, lose},
+    maps::{EVENTS, HITS, TRUTHS, atomic_add, generations, lose},
     thread::{self, fault_counters, now_ns},
 };
 
@@ -20,10 +22,11 @@ pub(crate) fn number(tgid: u32) -> u64 {
 
 /// A task has been made, and has not run yet. Context: its parent.
 #[inline(always)]
-pub(crate) fn forked(child: u64) {
+pub(crate) fn forked(child: u64, program: Program) {
     let Some(parent) = thread::current() else {
         return;
     };
+    thread::hit(parent, program);
     let tid: u32 = read(child, kernel!(task_pid));
     let tgid: u32 = read(child, kernel!(task_tgid));
     // A child that shares the address space (vfork) changes its parent's mappings.
@@ -45,25 +48,27 @@ pub(crate) fn forked(child: u64) {
 pub(crate) fn executed(ctx: &impl EbpfContext, old_tid: u32) {
     let tid = ctx.pid();
     if old_tid != tid {
-        let Some(thread) = THREADS.get_ptr_mut(old_tid) else {
+        let Some(thread) = thread::by_tid(old_tid) else {
             return;
         };
-        // SAFETY: a live entry: this thread's own.
-        let thread = unsafe { &mut *thread };
-        thread.tid = tid;
         // The first thread is dead, and not freed yet: its own end would not find it any more.
-        if let Some(first) = thread::by_tid(tid) {
+        let mut first = thread::by_tid(tid);
+        if let Some(first) = &mut first {
             hand_over(first, thread);
             end_thread(first);
         }
-        if THREADS.insert(tid, &*thread, 0).is_err() {
-            lose(Lost::Threads);
+        if let Some(entry) = first.or_else(|| thread::add(tid)) {
+            // SAFETY: two entries of the map, since their tids differ. Not an assignment: the
+            // compiler would put the thread on the stack in between, which it exceeds.
+            unsafe { core::ptr::copy_nonoverlapping(&raw const *thread, &raw mut *entry, 1) };
+            entry.tid = tid;
         }
-        let _gone = THREADS.remove(old_tid);
+        thread::mmtrace_remove(old_tid);
     }
     let Some(thread) = thread::current() else {
         return;
     };
+    thread::hit(thread, Program::Exec);
     thread.fd.fd = -1;
     thread.mapping.end = 0;
     thread.unnamed = 1;
@@ -95,6 +100,7 @@ pub(crate) fn exiting() {
     let Some(thread) = thread::current() else {
         return;
     };
+    thread::hit(thread, Program::Exit);
     let task = thread::current_task();
     thread.call.active = 0;
     thread.fault.active = 0;
@@ -124,8 +130,9 @@ pub(crate) fn freed(ctx: &RawTracePointContext) {
     };
     // The tid may be another thread's by now.
     if thread.task == task {
+        thread::hit(thread, Program::Free);
         end_thread(thread);
-        let _gone = THREADS.remove(tid);
+        thread::mmtrace_remove(tid);
     }
 }
 
@@ -134,6 +141,14 @@ pub(crate) fn freed(ctx: &RawTracePointContext) {
 pub(crate) fn end_thread(thread: &mut Thread) {
     fault::reconcile(thread);
     flush_thread(thread);
+    if thread.process != CALIBRATION_PROCESS {
+        for (index, hits) in thread.hits.iter().enumerate() {
+            if let Some(sum) = HITS.get_ptr_mut(index as u32) {
+                // SAFETY: a valid entry.
+                unsafe { atomic_add(sum, *hits) };
+            }
+        }
+    }
     let mut truth = TRUTHS.get_ptr_mut(thread.process);
     if truth.is_none() {
         let _exists = TRUTHS.insert(thread.process, Truth::default(), 1);

@@ -4,13 +4,13 @@ use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_task_btf, bpf_ktime_get_ns,
     bpf_task_pt_regs,
 };
-use mmtrace_common::{FileKey, Lost, Thread};
+use mmtrace_common::{FileKey, Lost, Program, THREAD_SLOTS, Thread};
 
 use crate::{
-    account::Slot,
+    account::{BPF_NOEXIST, Slot},
     fault,
     kernel::{kernel, read},
-    maps::{METADATA, MMAP, OTHER, PREFETCH, THREADS, lose},
+    maps::{DISPLACED, METADATA, MMAP, OTHER, PREFETCH, SLOTS, THREADS, atomic_add, lose},
 };
 
 /// The current thread, if it is followed.
@@ -39,12 +39,117 @@ pub(crate) fn current_or_worker() -> Option<&'static mut Thread> {
 /// A thread, if it is followed.
 #[inline(always)]
 pub(crate) fn by_tid(tid: u32) -> Option<&'static mut Thread> {
-    let thread = THREADS.get_ptr_mut(tid)?;
-    // SAFETY: entries are preallocated and deleted only when their thread is freed. Only the
-    // thread itself works on its entry; the programs that look up another's, at fork, switch and
-    // free, run when that one does not. One of ours interrupts another only where it reads user
-    // memory that is not there: page_fault_kernel then changes `fault`, which is reset after.
+    // The idle threads, of which there is one for each CPU.
+    if tid == 0 {
+        return None;
+    }
+    let home = slot(tid, 0);
+    let thread = entry(home)?;
+    if thread.tid == tid {
+        return Some(thread);
+    }
+    if DISPLACED.get(home) == Some(&0) {
+        return None;
+    }
+    let thread = entry(mmtrace_displaced(tid))?;
+    (thread.tid == tid).then_some(thread)
+}
+
+#[inline(always)]
+fn entry(slot: u32) -> Option<&'static mut Thread> {
+    let thread = THREADS.get_ptr_mut(slot)?;
+    // SAFETY: entries of an array are always there. Only the thread itself works on its entry; the
+    // programs that look up another's, at fork, switch and free, run when that one does not. One of
+    // ours interrupts another only where it reads user memory that is not there: page_fault_kernel
+    // then changes `fault`, which is reset after.
     Some(unsafe { &mut *thread })
+}
+
+/// How many entries a tid leads to.
+const PROBES: u32 = 16;
+/// How far apart they are: odd, and far from the next tids' own.
+const STRIDE: u32 = 4_099;
+
+/// One of the entries that a tid leads to.
+#[inline(always)]
+fn slot(tid: u32, probe: u32) -> u32 {
+    (tid + probe * STRIDE) & (THREAD_SLOTS - 1)
+}
+
+/// The entry of a thread that has not got its first; one that is not the thread's if there is none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_displaced(tid: u32) -> u32 {
+    for probe in 1..PROBES {
+        let slot = slot(tid, probe);
+        if entry(slot).is_some_and(|thread| thread.tid == tid) {
+            return slot;
+        }
+    }
+    slot(tid, 0)
+}
+
+/// An entry for a thread that has none, to be written whole.
+#[inline(always)]
+pub(crate) fn add(tid: u32) -> Option<&'static mut Thread> {
+    let slot = mmtrace_claim(tid);
+    if slot >= THREAD_SLOTS {
+        lose(Lost::Threads);
+        return None;
+    }
+    entry(slot)
+}
+
+/// Takes an entry for a thread; [`THREAD_SLOTS`] if all that it may have are taken.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_claim(tid: u32) -> u32 {
+    for probe in 0..PROBES {
+        let slot = slot(tid, probe);
+        if SLOTS.insert(slot, tid, BPF_NOEXIST).is_ok() {
+            if probe > 0 {
+                count_displaced(tid, 1);
+            }
+            return slot;
+        }
+    }
+    THREAD_SLOTS
+}
+
+/// Gives a thread's entry back.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_remove(tid: u32) -> u32 {
+    let home = slot(tid, 0);
+    let mut at = home;
+    if entry(home).is_none_or(|thread| thread.tid != tid) {
+        at = mmtrace_displaced(tid);
+    }
+    if let Some(thread) = entry(at)
+        && thread.tid == tid
+    {
+        thread.tid = 0;
+        if at != home {
+            count_displaced(tid, u64::MAX);
+        }
+        let _gone = SLOTS.remove(at);
+    }
+    0
+}
+
+/// Adds to the number of threads that have not got their first entry: `u64::MAX` takes one away.
+#[inline(always)]
+fn count_displaced(tid: u32, more: u64) {
+    if let Some(count) = DISPLACED.get_ptr_mut(slot(tid, 0)) {
+        // SAFETY: a valid entry.
+        unsafe { atomic_add(count, more) };
+    }
+}
+
+/// Counts that a program runs for a thread.
+#[inline(always)]
+pub(crate) fn hit(thread: &mut Thread, program: Program) {
+    thread.hits[program as usize] += 1;
 }
 
 /// Calls a function that works on the same thread's entry, which it finds by itself (see
@@ -79,31 +184,20 @@ pub(crate) fn now_ns() -> u64 {
 
 /// Starts following a thread.
 pub(crate) fn follow(tid: u32, tgid: u32, task: u64, process: u64) {
-    let [minor, major] = fault_counters(task);
-    let Some(scratch) = NEW_THREAD.get_ptr_mut(0) else {
+    // One that a thread before it has left: the kernel has freed that one, or its end was missed.
+    let found = by_tid(tid);
+    let Some(thread) = found.or_else(|| add(tid)) else {
         return;
     };
-    // SAFETY: this CPU's own entry. Where the program of `sched_process_fork` can be preempted (7.0
-    // on), it is not entered again on this CPU, and the only other one that gets here runs before
-    // the target is let go.
-    let thread = unsafe { &mut *scratch };
     *thread = Thread::default();
+    thread.tid = tid;
     thread.process = process;
     thread.task = task;
     thread.tgid = tgid;
-    thread.tid = tid;
     thread.fd.fd = -1;
-    thread.faults_before = [minor, major];
+    thread.faults_before = fault_counters(task);
     thread.disk_read_bytes_before = read(task, kernel!(task_read_bytes));
-    if THREADS.insert(tid, &*thread, 0).is_err() {
-        lose(Lost::Threads);
-    }
 }
-
-/// Where a new entry is put together: too large for the stack.
-#[aya_ebpf::macros::map]
-static NEW_THREAD: aya_ebpf::maps::PerCpuArray<Thread> =
-    aya_ebpf::maps::PerCpuArray::with_max_entries(1, 0);
 
 /// `task_struct.min_flt` and `maj_flt`: faults as the kernel charges them to the thread.
 #[inline(always)]

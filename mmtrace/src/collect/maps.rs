@@ -19,6 +19,8 @@ pub(super) struct Counted {
     pub truths: BTreeMap<u64, Truth>,
     /// What was lost, without the kinds of which nothing was.
     pub lost: BTreeMap<&'static str, u64>,
+    /// How often each program ran, by [`Program`](mmtrace_common::Program).
+    pub hits: Vec<u64>,
 }
 
 /// Reads everything, once the programs are detached.
@@ -34,11 +36,15 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         add(&mut result.rows, key, &measures);
     }
     // Threads that still run, or that the kernel has not freed yet, hold work of their own.
-    let threads: HashMap<_, u32, Thread> = HashMap::try_from(map(ebpf, "THREADS")?)?;
-    for entry in threads.iter() {
-        let (_, thread) = entry?;
+    result.hits = Array::<_, u64>::try_from(map(ebpf, "HITS")?)?
+        .iter()
+        .collect::<Result<_, _>>()?;
+    for thread in followed(ebpf)? {
         for pending in thread.pending {
             add(&mut result.rows, pending.key, &pending.measures);
+        }
+        for (sum, hits) in result.hits.iter_mut().zip(thread.hits) {
+            *sum += hits;
         }
     }
     result
@@ -84,10 +90,8 @@ pub(super) fn calibration(ebpf: &Ebpf) -> Result<BTreeMap<u32, Measures>> {
 ///
 /// If the map cannot be read.
 pub(super) fn threads(ebpf: &Ebpf, events: &Events) -> Result<[usize; 2]> {
-    let threads: HashMap<_, u32, Thread> = HashMap::try_from(map(ebpf, "THREADS")?)?;
     let mut counts = [0; 2];
-    for entry in threads.iter() {
-        let (_, thread) = entry?;
+    for thread in followed(ebpf)? {
         let ended = events
             .processes
             .get(&thread.process)
@@ -107,6 +111,21 @@ pub(super) fn truth(ebpf: &Ebpf, process: u64) -> Result<Truth> {
     truths
         .get(&process, 0)
         .context("the probes do not see a thread that registers itself")
+}
+
+/// The threads that are followed now.
+fn followed(ebpf: &Ebpf) -> Result<Vec<Thread>> {
+    let slots: HashMap<_, u32, u32> = HashMap::try_from(map(ebpf, "SLOTS")?)?;
+    let threads: Array<_, Thread> = Array::try_from(map(ebpf, "THREADS")?)?;
+    let mut followed = Vec::new();
+    for slot in slots.keys() {
+        let thread = threads.get(&slot?, 0)?;
+        // Its slot has been given back, or taken and not written yet.
+        if thread.tid != 0 {
+            followed.push(thread);
+        }
+    }
+    Ok(followed)
 }
 
 fn map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a aya::maps::Map> {

@@ -6,7 +6,7 @@ use std::{
     os::unix::ffi::OsStringExt as _,
 };
 
-use mmtrace_common::{FileKey, Path, RowKey};
+use mmtrace_common::{FileKey, Path, Program, RowKey};
 use nix::sys::utsname::uname;
 
 use super::{
@@ -74,7 +74,7 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
         probes: Probes {
             backend: attached.backend,
             copies: Copies::Returns,
-            hooks: hooks(attached),
+            hooks: hooks(attached, counted),
             unavailable,
         },
         lost,
@@ -105,7 +105,7 @@ fn host() -> Host {
     }
 }
 
-fn hooks(attached: &Attached) -> Vec<Hook> {
+fn hooks(attached: &Attached, counted: &Counted) -> Vec<Hook> {
     attached
         .hooks
         .iter()
@@ -113,9 +113,21 @@ fn hooks(attached: &Attached) -> Vec<Hook> {
             name: hook.at.target().to_owned(),
             kind: hook.at.kind().to_owned(),
             purpose: purpose.name().to_owned(),
-            hits: None,
+            hits: hits(hook.program, counted),
         })
         .collect()
+}
+
+/// How often a program ran for the threads that were followed.
+fn hits(program: &str, counted: &Counted) -> Option<u64> {
+    let index = Program::ALL
+        .iter()
+        .enumerate()
+        .filter(|(_, known)| program.starts_with(known.name()))
+        // Several may begin so: the longest is meant.
+        .max_by_key(|(_, known)| known.name().len())?
+        .0;
+    counted.hits.get(index).copied()
 }
 
 /// What cannot be measured and why, and so what can.

@@ -1,0 +1,75 @@
+//! The kernel programs whose runs are counted, for threads that are followed.
+
+macro_rules! programs {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A kernel program, or two of which a run has only one: indices of [`Thread::hits`] and
+        /// of the `HITS` map.
+        ///
+        /// [`Thread::hits`]: crate::Thread::hits
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Program {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Program {
+            /// Each.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name; that of a second one ends in a word more (`_event`, `_kprobe`).
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+programs! {
+    /// A system call begins.
+    SysEnter = "sys_enter",
+    /// A system call ends.
+    SysExit = "sys_exit",
+    /// A task is made.
+    Fork = "sched_process_fork",
+    /// A task is made, by the function that wakes it first.
+    NewTask = "new_task_kprobe",
+    /// A program was executed.
+    Exec = "sched_process_exec",
+    /// A thread ends.
+    Exit = "sched_process_exit",
+    /// A thread is freed.
+    Free = "sched_process_free",
+    /// A thread goes to wait for the disk, or comes back.
+    Switch = "sched_switch",
+    /// A folio enters the page cache.
+    CacheFilled = "cache_filled",
+    /// The same, by the tracepoint's event.
+    CacheFilledEvent = "cache_filled_event",
+    /// A block request is queued.
+    BioQueue = "bio_queue",
+    /// The same, by the tracepoint's event.
+    BioQueueEvent = "bio_queue_event",
+    /// A block request is submitted.
+    SubmitBio = "submit_bio_kprobe",
+    /// A fault begins in user mode.
+    FaultUser = "page_fault_user",
+    /// A fault begins in the kernel.
+    FaultKernel = "page_fault_kernel",
+    /// A fault is handled.
+    FaultEnter = "fault_enter",
+    /// A minor fault is charged.
+    FaultMinor = "fault_minor",
+    /// A major fault is charged.
+    FaultMajor = "fault_major",
+    /// Pages are mapped (`set_pte_range`).
+    SetPteRange = "set_pte_range",
+    /// A page is mapped (`do_set_pte`).
+    SetPte = "do_set_pte",
+    /// A page is mapped (`alloc_set_pte`).
+    AllocSetPte = "alloc_set_pte",
+    /// A huge page is mapped.
+    SetPmd = "do_set_pmd",
+}
