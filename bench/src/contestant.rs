@@ -34,7 +34,65 @@ impl Family {
     }
 
     /// The bpftrace program that sums what the loop reads, or counts its faults.
-    pub(crate) const fn bpftrace_program(self, kind: Loop) -> &'static str {
+    pub(crate) const fn bpftrace_program(self, kind: Loop, figures: Figures) -> &'static str {
+        match figures {
+            Figures::One => self.one_sum(kind),
+            Figures::All => self.all_figures(kind),
+        }
+    }
+
+    /// For each process and file what mmtrace tells of it: of reads how many, the bytes asked for
+    /// and returned, and the time; of faults how many, the pages mapped, and the time. (The file of
+    /// a fault, and what it maps, no tracepoint tells.)
+    const fn all_figures(self, kind: Loop) -> &'static str {
+        match (self, kind) {
+            (Self::Fentry, Loop::Faults) => {
+                "kfunc:handle_mm_fault { @start[tid] = nsecs; \
+                 @file[tid] = args->vma->vm_file->f_inode->i_ino } \
+                 kfunc:set_pte_range { @pages[pid, @file[tid]] = sum(args->nr) } \
+                 kretfunc:handle_mm_fault { $file = @file[tid]; @faults[pid, $file] = count(); \
+                 @time[pid, $file] = sum(nsecs - @start[tid]) }"
+            }
+            (Self::Kprobe, Loop::Faults) => {
+                "kprobe:handle_mm_fault { @start[tid] = nsecs; \
+                 @file[tid] = ((struct vm_area_struct *)arg0)->vm_file->f_inode->i_ino } \
+                 kprobe:set_pte_range { @pages[pid, @file[tid]] = sum(arg3) } \
+                 kretprobe:handle_mm_fault { $file = @file[tid]; @faults[pid, $file] = count(); \
+                 @time[pid, $file] = sum(nsecs - @start[tid]) }"
+            }
+            (Self::Tracepoint, Loop::Faults) => {
+                "tracepoint:exceptions:page_fault_user { @start[tid] = nsecs } \
+                 software:page-faults:1 { @faults[pid] = count(); \
+                 @time[pid] = sum(nsecs - @start[tid]) }"
+            }
+            (Self::Fentry, _) => {
+                "kfunc:filemap_read { @start[tid] = nsecs; @asked[tid] = args->iter->count } \
+                 kretfunc:filemap_read { $file = args->iocb->ki_filp->f_inode->i_ino; \
+                 @calls[pid, $file] = count(); @requested[pid, $file] = sum(@asked[tid]); \
+                 @returned[pid, $file] = sum(retval); \
+                 @time[pid, $file] = sum(nsecs - @start[tid]) }"
+            }
+            (Self::Kprobe, _) => {
+                "kprobe:filemap_read { @start[tid] = nsecs; \
+                 @asked[tid] = ((struct iov_iter *)arg1)->count; \
+                 @file[tid] = ((struct kiocb *)arg0)->ki_filp->f_inode->i_ino } \
+                 kretprobe:filemap_read { $file = @file[tid]; @calls[pid, $file] = count(); \
+                 @requested[pid, $file] = sum(@asked[tid]); @returned[pid, $file] = sum(retval); \
+                 @time[pid, $file] = sum(nsecs - @start[tid]) }"
+            }
+            (Self::Tracepoint, _) => {
+                "tracepoint:syscalls:sys_enter_pread64 { @start[tid] = nsecs; \
+                 @asked[tid] = args->count; @file[tid] = args->fd } \
+                 tracepoint:syscalls:sys_exit_pread64 { $file = @file[tid]; \
+                 @calls[pid, $file] = count(); @requested[pid, $file] = sum(@asked[tid]); \
+                 @returned[pid, $file] = sum(args->ret); \
+                 @time[pid, $file] = sum(nsecs - @start[tid]) }"
+            }
+        }
+    }
+
+    /// One sum for each process.
+    const fn one_sum(self, kind: Loop) -> &'static str {
         match (self, kind) {
             (Self::Fentry, Loop::Faults) => "kfunc:handle_mm_fault { @[pid] = count() }",
             (Self::Kprobe, Loop::Faults) => "kprobe:handle_mm_fault { @[pid] = count() }",
@@ -48,13 +106,26 @@ impl Family {
     }
 }
 
+/// What a bpftrace program is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Figures {
+    /// The bytes returned, or the number of faults, for each process.
+    One,
+    /// All that mmtrace tells of them, for each process and file.
+    All,
+}
+
+impl Figures {
+    pub(crate) const BOTH: [Self; 2] = [Self::One, Self::All];
+}
+
 /// What a loop runs under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contestant {
     Alone,
     Empty(Family),
     Mmtrace(Family),
-    Bpftrace(Family),
+    Bpftrace(Family, Figures),
     PerfTrace,
     Strace,
 }
@@ -66,7 +137,9 @@ impl Contestant {
         for family in Family::ALL {
             all.extend([Self::Empty(family), Self::Mmtrace(family)]);
         }
-        all.extend(Family::ALL.map(Self::Bpftrace));
+        for figures in Figures::BOTH {
+            all.extend(Family::ALL.map(|family| Self::Bpftrace(family, figures)));
+        }
         all.extend([Self::PerfTrace, Self::Strace]);
         all
     }
@@ -86,8 +159,17 @@ impl fmt::Display for Contestant {
             Self::Alone => write!(f, "alone"),
             Self::Empty(family) => write!(f, "empty programs, {}", family.name()),
             Self::Mmtrace(family) => write!(f, "mmtrace, {}", family.name()),
-            Self::Bpftrace(Family::Fentry) => write!(f, "bpftrace, kfunc"),
-            Self::Bpftrace(family) => write!(f, "bpftrace, {}", family.name()),
+            Self::Bpftrace(family, figures) => {
+                let hooks = match family {
+                    Family::Fentry => "kfunc",
+                    _ => family.name(),
+                };
+                let figures = match figures {
+                    Figures::One => "one sum",
+                    Figures::All => "all figures",
+                };
+                write!(f, "bpftrace, {hooks}, {figures}")
+            }
             Self::PerfTrace => write!(f, "perf trace -s"),
             Self::Strace => write!(f, "strace -f -c"),
         }
@@ -153,12 +235,12 @@ impl Arena {
                 let words = [mmtrace, "run", "-q", "--backend", family.name(), "--"];
                 complete(&mut self.under(&words, &workload))?;
             }
-            Contestant::Bpftrace(family) => {
-                let program = family.bpftrace_program(kind);
+            Contestant::Bpftrace(family, figures) => {
+                let program = family.bpftrace_program(kind, figures);
                 let mut bpftrace = Command::new("bpftrace");
                 bpftrace.args(["-e", program, "-c", &workload.join(" ")]);
                 let output = complete(&mut bpftrace)?;
-                ensure!(output.contains("@["), "its program saw nothing");
+                ensure!(output.contains("]: "), "its program saw nothing");
             }
             Contestant::PerfTrace => {
                 let words: &[&str] = match kind {
