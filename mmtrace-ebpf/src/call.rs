@@ -4,7 +4,10 @@
 //! and say what it returned, hence they count for every backend. Source: `trace_sys_enter` in
 //! kernel/entry (5.10: kernel/entry/common.c). Context: the calling thread.
 
-use aya_ebpf::{EbpfContext, helpers::bpf_probe_read_user};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_probe_read_user, generated},
+};
 use aya_log_ebpf::debug;
 use mmtrace_common::{
     CALIBRATION_PROCESS, CallSpec, FLAG_CHANGES_FDS, FLAG_CHANGES_MAPPINGS, FLAG_IOVEC, FileKey,
@@ -19,7 +22,7 @@ use crate::{
     account::{Slot, row},
     fault, file,
     kernel::{kernel, pointer, read},
-    mapping,
+    mapping::{self, less},
     maps::{CALLS, DIRECT, OTHER, WRITE, generations, lose},
     process,
     thread::{self, now_ns},
@@ -357,23 +360,22 @@ pub extern "C" fn mmtrace_vector_bytes(address: u64, count: u64) -> u64 {
         if first >= count {
             break;
         }
-        // SAFETY: the helper checks the address and fails on one that is not mapped. What lies
-        // behind the array's end may not be: then, and only then, they are read one by one.
-        let vectors = unsafe {
-            bpf_probe_read_user((address + first * 16) as *const [[u64; 2]; VECTORS_READ as usize])
+        let mut vectors = [[0u64; 2]; VECTORS_MASK as usize];
+        // No more than there are: what lies behind the array's end may not be mapped. Without a
+        // branch, of which the verifier would follow both ways in each round.
+        let left = count - first;
+        let all = less(left, VECTORS_READ);
+        let bytes = ((all * left + (1 - all) * VECTORS_READ) & VECTORS_MASK) * 16;
+        // SAFETY: `vectors` has room for VECTORS_MASK of 16 bytes; the helper checks the address.
+        unsafe {
+            generated::bpf_probe_read_user(
+                vectors.as_mut_ptr().cast(),
+                bytes as u32,
+                (address + first * 16) as *const _,
+            )
         };
-        for index in 0..VECTORS_READ {
-            if first + index >= count {
-                break;
-            }
-            sum += match vectors {
-                Ok(vectors) => vectors[index as usize][1],
-                // SAFETY: as above.
-                Err(_) => unsafe {
-                    bpf_probe_read_user((address + (first + index) * 16 + 8) as *const u64)
-                }
-                .unwrap_or(0),
-            };
+        for [_, length] in &vectors[..VECTORS_READ as usize] {
+            sum += length;
         }
     }
     sum
@@ -382,7 +384,9 @@ pub extern "C" fn mmtrace_vector_bytes(address: u64, count: u64) -> u64 {
 /// `UIO_MAXIOV`: the kernel takes no more in one call.
 const MAX_VECTORS: u64 = 1024;
 /// How many are read at a time.
-const VECTORS_READ: u64 = 4;
+const VECTORS_READ: u64 = 8;
+/// A mask that shows the verifier that they are not more than the stack has room for.
+const VECTORS_MASK: u64 = 15;
 
 /// A thread asks to be followed.
 #[inline(never)]

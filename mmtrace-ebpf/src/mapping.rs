@@ -114,7 +114,7 @@ fn slot_of(words: &[u64; RANGE_PIVOTS as usize + 1], fewer: u64, address: u64) -
 /// 1 if `one` is less than `other`, else 0: without a branch, which the compiler would make of the
 /// comparison.
 #[inline(always)]
-fn less(one: u64, other: u64) -> u64 {
+pub(crate) fn less(one: u64, other: u64) -> u64 {
     let borrow: u64;
     // The borrow of `one - other`: (!one & other) | ((!one | other) & (one - other)), top bit.
     // SAFETY: arithmetic on registers alone.
