@@ -346,12 +346,16 @@ fn faults_of_run(traced: &Traced, recording: &Recording, end: End, backend: &str
 }
 
 /// A failure that the recording itself foretells shows nothing: from 7.0 on the kernel leaves a
-/// tracepoint's program out where a preempted task is inside it, and mmtrace says how often. More
-/// than a few is a failure: what fires often is attached so that it does not happen.
+/// tracepoint's program out where a preempted task is inside it, and mmtrace says how often. In the
+/// tracepoint backend a fork can be missed so, now and then; anything else is made up for.
 fn excused(verdict: Verdict, recording: &Recording) -> Verdict {
     let left_out = recording.lost.get("hook_calls").copied().unwrap_or(0);
     match verdict {
-        Verdict::Failed(_) if (1..=FEW).contains(&left_out) && kernel_preempts_programs() => {
+        Verdict::Failed(_)
+            if (1..=FEW).contains(&left_out)
+                && recording.backend() == "tracepoint"
+                && kernel_preempts_programs() =>
+        {
             Verdict::Skipped(format!("the kernel left {left_out} calls of hooks out"))
         }
         verdict => verdict,

@@ -22,8 +22,8 @@ use super::{Attached, Purpose, plan::Attachment};
 pub fn missed(attached: &Attached) -> Result<Vec<(&'static str, u64)>> {
     let mut missed = Vec::new();
     for (purpose, hook) in &attached.hooks {
-        // A fault is counted by its event, with or without its entry.
-        if *purpose == Purpose::Faults && hook.at.function().is_some() {
+        // A fault is counted by its event, with or without its beginning.
+        if *purpose == Purpose::Faults {
             continue;
         }
         // So is what a tracepoint tells where its event is taken as well.
