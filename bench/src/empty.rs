@@ -1,10 +1,8 @@
 //! Programs that do nothing, on the hooks that mmtrace attached: what being called costs.
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
-use aya::programs::{FEntry, FExit, KProbe, PerfEvent, Program};
-use aya::util::online_cpus;
+use anyhow::{Context as _, Result};
 use aya::{Btf, Ebpf, EbpfLoader};
+use mmtrace::probe::{Attachment, load_and_attach};
 use object::write::{Object, Symbol, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, SectionKind, SymbolFlags, SymbolKind, SymbolScope,
@@ -21,6 +19,10 @@ pub(crate) struct Hook {
 }
 
 impl Hook {
+    fn attachment(&self) -> Option<Attachment<'_>> {
+        Attachment::from_recording(&self.kind, &self.name)
+    }
+
     /// The ELF section that makes the loader take a program for one of this kind.
     fn section(&self) -> String {
         let kind = match self.kind.as_str() {
@@ -43,7 +45,10 @@ pub(crate) fn attach(hooks: &[Hook], types: &Btf) -> Result<Ebpf> {
         let program = ebpf
             .program_mut(&program_name(index))
             .context("a program is missing")?;
-        attach_one(program, hook, types).with_context(|| hook.section())?;
+        hook.attachment()
+            .context("the benchmark does not know this kind of hook")
+            .and_then(|at| load_and_attach(program, at, Some(types)))
+            .with_context(|| hook.section())?;
     }
     Ok(ebpf)
 }
@@ -76,59 +81,6 @@ fn object_file(hooks: &[Hook]) -> Result<Vec<u8>> {
     Ok(object.write()?)
 }
 
-fn attach_one(program: &mut Program, hook: &Hook, types: &Btf) -> Result<()> {
-    let name = &hook.name;
-    match program {
-        Program::RawTracePoint(program) => {
-            program.load()?;
-            program.attach(name)?;
-        }
-        Program::FEntry(program) => attach_fentry(program, name, types)?,
-        Program::FExit(program) => attach_fexit(program, name, types)?,
-        Program::KProbe(program) => attach_kprobe(program, name)?,
-        Program::PerfEvent(program) => attach_event(program, name)?,
-        _ => bail!("mmtrace has a kind of hook that the benchmark does not know"),
-    }
-    Ok(())
-}
-
-fn attach_fentry(program: &mut FEntry, function: &str, types: &Btf) -> Result<()> {
-    program.load(function, types)?;
-    program.attach()?;
-    Ok(())
-}
-
-fn attach_fexit(program: &mut FExit, function: &str, types: &Btf) -> Result<()> {
-    program.load(function, types)?;
-    program.attach()?;
-    Ok(())
-}
-
-fn attach_kprobe(program: &mut KProbe, function: &str) -> Result<()> {
-    program.load()?;
-    program.attach(function, 0)?;
-    Ok(())
-}
-
-/// Attaches to a software event on every CPU.
-fn attach_event(program: &mut PerfEvent, name: &str) -> Result<()> {
-    let event = match name {
-        "page-faults-min" => SoftwareEvent::PageFaultsMin,
-        "page-faults-maj" => SoftwareEvent::PageFaultsMaj,
-        _ => bail!("unknown software event"),
-    };
-    program.load()?;
-    for cpu in online_cpus().map_err(|(what, error)| anyhow!(error).context(what))? {
-        program.attach(
-            PerfEventConfig::Software(event),
-            PerfEventScope::AllProcessesOneCpu { cpu },
-            SamplePolicy::Period(1),
-            false,
-        )?;
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +93,7 @@ mod tests {
         };
         let file = object_file(&[
             hook("raw_tracepoint", "sys_enter"),
+            hook("tracepoint", "raw_syscalls:sys_enter"),
             hook("fentry", "handle_mm_fault"),
             hook("fexit", "handle_mm_fault"),
             hook("kprobe", "submit_bio"),
@@ -149,6 +102,6 @@ mod tests {
         ])
         .unwrap();
         let object = EbpfLoader::new().btf(None).load(&file);
-        assert_eq!(object.unwrap().programs().count(), 6);
+        assert_eq!(object.unwrap().programs().count(), 7);
     }
 }

@@ -270,7 +270,17 @@ fn shorten(error: anyhow::Error) -> anyhow::Error {
 /// How many of the verifier's last lines are shown.
 const LOG_LINES: usize = 4;
 
-fn load_and_attach(program: &mut Program, at: Attachment, types: Option<&aya::Btf>) -> Result<()> {
+/// Loads a program, unless it is loaded, and attaches it.
+///
+/// # Errors
+///
+/// If the program is of another type than the attachment's, or the kernel refuses; so it does at a
+/// function's entry or return (fentry, fexit) if `types`, the kernel's, are not given.
+pub fn load_and_attach(
+    program: &mut Program,
+    at: Attachment<'_>,
+    types: Option<&aya::Btf>,
+) -> Result<()> {
     if program.fd().is_err() {
         load(program, at, types)?;
     }
@@ -279,9 +289,7 @@ fn load_and_attach(program: &mut Program, at: Attachment, types: Option<&aya::Bt
             program.attach(at.target())?;
         }
         Program::TracePoint(program) => {
-            let Attachment::Event(category, name) = at else {
-                bail!("it is a program for an event");
-            };
+            let (category, name) = at.event().context("it is a program for an event")?;
             program.attach(category, name)?;
         }
         Program::FEntry(program) => {
@@ -299,7 +307,7 @@ fn load_and_attach(program: &mut Program, at: Attachment, types: Option<&aya::Bt
     Ok(())
 }
 
-fn load(program: &mut Program, at: Attachment, types: Option<&aya::Btf>) -> Result<()> {
+fn load(program: &mut Program, at: Attachment<'_>, types: Option<&aya::Btf>) -> Result<()> {
     let types = || types.context("the kernel's types were not read");
     match program {
         Program::RawTracePoint(program) => program.load()?,
@@ -313,7 +321,7 @@ fn load(program: &mut Program, at: Attachment, types: Option<&aya::Btf>) -> Resu
     Ok(())
 }
 
-fn on_every_cpu(program: &mut PerfEvent, at: Attachment) -> Result<()> {
+fn on_every_cpu(program: &mut PerfEvent, at: Attachment<'_>) -> Result<()> {
     let event = match at {
         Attachment::MajorFaults => SoftwareEvent::PageFaultsMaj,
         _ => SoftwareEvent::PageFaultsMin,

@@ -31,7 +31,7 @@ pub fn missed(attached: &Attached) -> Result<Vec<(&'static str, u64)>> {
             && attached
                 .hooks
                 .iter()
-                .any(|(_, other)| matches!(other.at, Attachment::Event(_, event) if event == name))
+                .any(|(_, other)| other.at.event().is_some_and(|(_, event)| event == name))
         {
             continue;
         }

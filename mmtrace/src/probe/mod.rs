@@ -5,5 +5,5 @@ pub mod calls;
 pub mod missed;
 pub mod plan;
 
-pub use attach::{Attached, Unavailable, attach};
-pub use plan::{Backend, Purpose};
+pub use attach::{Attached, Unavailable, attach, load_and_attach};
+pub use plan::{Attachment, Backend, Purpose};

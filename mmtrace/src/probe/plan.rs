@@ -12,32 +12,49 @@ pub const BACKENDS: [Backend; 3] = [Backend::Fentry, Backend::Kprobe, Backend::T
 
 /// What a program is attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attachment {
+pub enum Attachment<'a> {
     /// A tracepoint, with its arguments as the kernel passes them.
-    RawTracepoint(&'static str),
-    /// A tracepoint's event, category and name, with its record.
-    Event(&'static str, &'static str),
+    RawTracepoint(&'a str),
+    /// A tracepoint's event, `category:name`, with its record.
+    Event(&'a str),
     /// A function's entry.
-    Fentry(&'static str),
+    Fentry(&'a str),
     /// A function's return.
-    Fexit(&'static str),
+    Fexit(&'a str),
     /// A function's entry, by kprobe.
-    Kprobe(&'static str),
+    Kprobe(&'a str),
     /// A function's return, by kretprobe.
-    Kretprobe(&'static str),
+    Kretprobe(&'a str),
     /// `page-faults-min` on every CPU.
     MinorFaults,
     /// `page-faults-maj` on every CPU.
     MajorFaults,
 }
 
-impl Attachment {
+impl<'a> Attachment<'a> {
+    /// The attachment that a recording names so; `None` for a kind or an event that is unknown.
+    #[must_use]
+    pub fn from_recording(kind: &str, name: &'a str) -> Option<Self> {
+        [
+            Self::RawTracepoint(name),
+            Self::Event(name),
+            Self::Fentry(name),
+            Self::Fexit(name),
+            Self::Kprobe(name),
+            Self::Kretprobe(name),
+            Self::MinorFaults,
+            Self::MajorFaults,
+        ]
+        .into_iter()
+        .find(|at| at.kind() == kind && at.target() == name)
+    }
+
     /// The kind, as recordings name it.
     #[must_use]
     pub const fn kind(self) -> &'static str {
         match self {
             Self::RawTracepoint(_) => "raw_tracepoint",
-            Self::Event(..) => "tracepoint",
+            Self::Event(_) => "tracepoint",
             Self::Fentry(_) => "fentry",
             Self::Fexit(_) => "fexit",
             Self::Kprobe(_) => "kprobe",
@@ -48,10 +65,10 @@ impl Attachment {
 
     /// The function, tracepoint or event.
     #[must_use]
-    pub const fn target(self) -> &'static str {
+    pub const fn target(self) -> &'a str {
         match self {
             Self::RawTracepoint(name)
-            | Self::Event(_, name)
+            | Self::Event(name)
             | Self::Fentry(name)
             | Self::Fexit(name)
             | Self::Kprobe(name)
@@ -61,9 +78,18 @@ impl Attachment {
         }
     }
 
+    /// An event's category and name.
+    #[must_use]
+    pub fn event(self) -> Option<(&'a str, &'a str)> {
+        match self {
+            Self::Event(event) => event.split_once(':'),
+            _ => None,
+        }
+    }
+
     /// The kernel function that must be there; `None` for what is not at a function.
     #[must_use]
-    pub const fn function(self) -> Option<&'static str> {
+    pub const fn function(self) -> Option<&'a str> {
         match self {
             Self::Fentry(name) | Self::Fexit(name) | Self::Kprobe(name) | Self::Kretprobe(name) => {
                 Some(name)
@@ -79,7 +105,7 @@ pub struct Hook {
     /// The program's name in the object.
     pub program: &'static str,
     /// Where it is attached.
-    pub at: Attachment,
+    pub at: Attachment<'static>,
 }
 
 /// One way to serve a purpose: hooks that go together.
@@ -145,14 +171,8 @@ pub static PLAN: &[Choice] = &[
         ..every(
             Purpose::Calls,
             &[
-                hook(
-                    "sys_enter_event",
-                    Attachment::Event("raw_syscalls", "sys_enter"),
-                ),
-                hook(
-                    "sys_exit_event",
-                    Attachment::Event("raw_syscalls", "sys_exit"),
-                ),
+                event("sys_enter_event", "raw_syscalls:sys_enter"),
+                event("sys_exit_event", "raw_syscalls:sys_exit"),
             ],
         )
     },
@@ -174,14 +194,8 @@ pub static PLAN: &[Choice] = &[
             Purpose::Processes,
             &[
                 raw("sched_process_fork", "sched_process_fork"),
-                hook(
-                    "sched_process_exec_event",
-                    Attachment::Event("sched", "sched_process_exec"),
-                ),
-                hook(
-                    "sched_process_exit_event",
-                    Attachment::Event("sched", "sched_process_exit"),
-                ),
+                event("sched_process_exec_event", "sched:sched_process_exec"),
+                event("sched_process_exit_event", "sched:sched_process_exit"),
                 raw("sched_process_free", "sched_process_free"),
             ],
         )
@@ -233,10 +247,7 @@ pub static PLAN: &[Choice] = &[
             Purpose::Cache,
             &[
                 raw("cache_filled", "mm_filemap_add_to_page_cache"),
-                hook(
-                    "cache_filled_event",
-                    Attachment::Event("filemap", "mm_filemap_add_to_page_cache"),
-                ),
+                event("cache_filled_event", "filemap:mm_filemap_add_to_page_cache"),
             ],
         )
     },
@@ -279,10 +290,7 @@ pub static PLAN: &[Choice] = &[
             Purpose::Disk,
             &[
                 raw("bio_queue", "block_bio_queue"),
-                hook(
-                    "bio_queue_event",
-                    Attachment::Event("block", "block_bio_queue"),
-                ),
+                event("bio_queue_event", "block:block_bio_queue"),
             ],
         )
     },
@@ -371,14 +379,8 @@ pub static PLAN: &[Choice] = &[
 /// had.
 const PROCESSES_UNPREEMPTED: &[Hook] = &[
     hook("new_task_kprobe", Attachment::Kprobe("wake_up_new_task")),
-    hook(
-        "sched_process_exec_event",
-        Attachment::Event("sched", "sched_process_exec"),
-    ),
-    hook(
-        "sched_process_exit_event",
-        Attachment::Event("sched", "sched_process_exit"),
-    ),
+    event("sched_process_exec_event", "sched:sched_process_exec"),
+    event("sched_process_exit_event", "sched:sched_process_exit"),
     // In an RCU callback, which nothing preempts.
     raw("sched_process_free", "sched_process_free"),
 ];
@@ -460,8 +462,12 @@ const fn only(backend: Backend, purpose: Purpose, hooks: &'static [Hook]) -> Cho
     }
 }
 
-const fn hook(program: &'static str, at: Attachment) -> Hook {
+const fn hook(program: &'static str, at: Attachment<'static>) -> Hook {
     Hook { program, at }
+}
+
+const fn event(program: &'static str, event: &'static str) -> Hook {
+    hook(program, Attachment::Event(event))
 }
 
 const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
@@ -470,7 +476,17 @@ const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
 
 #[cfg(test)]
 mod tests {
-    use super::numbers;
+    use super::{Attachment, PLAN, numbers};
+
+    #[test]
+    fn a_recorded_hook_is_the_attachment_it_was() {
+        for hook in PLAN.iter().flat_map(|choice| choice.hooks) {
+            let (kind, name) = (hook.at.kind(), hook.at.target());
+            assert_eq!(Attachment::from_recording(kind, name), Some(hook.at));
+        }
+        assert_eq!(Attachment::from_recording("uprobe", "main"), None);
+        assert_eq!(Attachment::from_recording("software_event", "clock"), None);
+    }
 
     #[test]
     fn a_release_begins_with_its_version() {

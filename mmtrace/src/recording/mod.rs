@@ -149,7 +149,7 @@ pub enum Copies {
 /// A hook that was attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    /// The function or tracepoint.
+    /// The function, tracepoint or event; an event of kind `tracepoint` is `category:name`.
     pub name: String,
     /// How it was attached: `fexit`, `kretprobe`, `raw_tracepoint` and so on.
     pub kind: String,
