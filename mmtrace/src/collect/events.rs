@@ -78,16 +78,14 @@ impl Events {
         })
     }
 
-    /// Takes events as they come, for ever.
+    /// Returns when there are new events.
     ///
     /// # Errors
     ///
     /// If the ring buffer cannot be waited for.
-    pub(super) async fn pump(&mut self) -> Result<()> {
-        loop {
-            self.drain();
-            self.ring.readable_mut().await?.clear_ready();
-        }
+    pub(super) async fn told(&mut self) -> Result<()> {
+        self.ring.readable_mut().await?.clear_ready();
+        Ok(())
     }
 
     /// How many of the processes followed have not ended.

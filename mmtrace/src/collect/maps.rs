@@ -101,6 +101,22 @@ pub(super) fn threads(ebpf: &Ebpf, events: &Events) -> Result<[usize; 2]> {
     Ok(counts)
 }
 
+/// Whether the end of a process may not have been told: for want of space in the ring buffer, or
+/// because its last thread could not be followed.
+///
+/// # Errors
+///
+/// If the map cannot be read.
+pub(super) fn may_have_missed_ends(ebpf: &Ebpf) -> Result<bool> {
+    let lost: Array<_, u64> = Array::try_from(map(ebpf, "LOST")?)?;
+    for what in [Lost::ProcessEvents, Lost::Threads] {
+        if lost.get(&(what as u32), 0)? != 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The kernel's own counters of a process's ended threads.
 ///
 /// # Errors

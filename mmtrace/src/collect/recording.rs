@@ -372,13 +372,8 @@ fn audit(
         0 => audit::Coverage::Same,
         _ => audit::Coverage::Differs(&alive),
     };
-    // What wait4 reports leaves out what nobody waited for.
+    // What wait4 reports leaves out whom the command, or one of its descendants, did not wait for.
     let unwaited = "it leaves out descendants that were not waited for";
-    let waited = if running > 0 || !all_waited_for(counted, seen, outcome) {
-        audit::Coverage::Differs(unwaited)
-    } else {
-        audit::Coverage::Same
-    };
     let before = seen
         .values()
         .find(|process| process.parent == 0)
@@ -397,6 +392,11 @@ fn audit(
             .usage
             .input_blocks
             .saturating_sub(before.disk_read_bytes_before / 512),
+    };
+    let waited = if running > 0 || !all_waited_for(seen, &theirs, &rusage) {
+        audit::Coverage::Differs(unwaited)
+    } else {
+        audit::Coverage::Same
     };
     let io = outcome
         .io
@@ -481,7 +481,11 @@ fn fetched_without_requests(recording: &Recording) -> (u64, BTreeSet<String>) {
 
 /// Whether every process that was followed ended while its parent was there to wait for it, as far
 /// as the kernel's sums tell: what wait4 reports is then everything.
-fn all_waited_for(counted: &Counted, seen: &BTreeMap<u64, ProcessSeen>, outcome: &Outcome) -> bool {
+fn all_waited_for(
+    seen: &BTreeMap<u64, ProcessSeen>,
+    threads: &audit::TaskCounters,
+    reported: &audit::Rusage,
+) -> bool {
     if seen.len() <= 1 {
         return true;
     }
@@ -494,10 +498,5 @@ fn all_waited_for(counted: &Counted, seen: &BTreeMap<u64, ProcessSeen>, outcome:
         .any(|(key, process)| process.parent != 0 && ends.get(key) > ends.get(&process.parent));
     // A parent that ignores SIGCHLD, or ends without waiting, leaves children out as well: then
     // the sum of all threads is more than what was reported.
-    let all: u64 = counted
-        .truths
-        .values()
-        .map(|truth| truth.minor_faults)
-        .sum();
-    !orphan && outcome.usage.minor_faults >= all
+    !orphan && reported.minor_faults >= threads.minor_faults
 }

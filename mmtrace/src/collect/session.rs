@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 use super::{
     calibration::{Calibration, calibrate},
     events::Events,
-    maps::{counted, threads},
+    maps::{counted, may_have_missed_ends, threads},
     recording,
 };
 use crate::{
@@ -65,12 +65,47 @@ impl Session {
     ///
     /// If it cannot be waited for.
     pub async fn pump(&mut self) -> Result<()> {
+        loop {
+            self.events.drain();
+            self.told().await?;
+        }
+    }
+
+    /// Takes what the kernel side tells until no process that was followed runs any more.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be waited for, or the kernel side's maps cannot be read.
+    pub async fn all_ended(&mut self) -> Result<()> {
+        loop {
+            self.events.drain();
+            if !self.anything_runs()? {
+                return Ok(());
+            }
+            // What did not fit the ring buffer is told by nobody: it is looked for now and then.
+            if let Ok(told) = tokio::time::timeout(LOOKING, self.told()).await {
+                told?;
+            }
+        }
+    }
+
+    /// Whether a process that was followed runs.
+    fn anything_runs(&self) -> Result<bool> {
+        if !may_have_missed_ends(&self.attached.ebpf)? {
+            return Ok(self.events.running() > 0);
+        }
+        let [_, running] = threads(&self.attached.ebpf, &self.events)?;
+        Ok(running > 0)
+    }
+
+    /// Returns when the kernel side has told something.
+    async fn told(&mut self) -> Result<()> {
         let Some(logger) = &mut self.logger else {
-            return self.events.pump().await;
+            return self.events.told().await;
         };
         loop {
             tokio::select! {
-                ended = self.events.pump() => return ended,
+                told = self.events.told() => return told,
                 ready = logger.readable_mut() => {
                     let mut ready = ready?;
                     ready.get_inner_mut().flush();
@@ -141,6 +176,9 @@ impl Session {
 
 /// What a recording calls the hook calls for which the kernel did not run a program.
 const HOOK_CALLS: &str = "hook_calls";
+
+/// How often is looked for processes whose end was not told.
+const LOOKING: Duration = Duration::from_secs(1);
 
 /// How long the kernel may take to free a thread that has ended and was waited for: it does so
 /// after a grace period of RCU, milliseconds as a rule.

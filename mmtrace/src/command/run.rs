@@ -44,7 +44,6 @@ async fn run(arguments: RunArgs, user: Option<Account>, outputs: Outputs) -> Res
         command: arguments.command.clone(),
         user,
         marker: Some(marker),
-        wait_descendants: arguments.wait_descendants,
     };
     let target = Stopped::spawn(spec, signals)?;
     let mut session = Session::attach(
@@ -55,7 +54,13 @@ async fn run(arguments: RunArgs, user: Option<Account>, outputs: Outputs) -> Res
     )?;
     let mut running = target.release()?;
     let progress = Progress::new(!arguments.quiet);
-    let outcome = watch(&mut running, &mut session, progress).await?;
+    let outcome = watch(
+        &mut running,
+        &mut session,
+        progress,
+        arguments.wait_descendants,
+    )
+    .await?;
     match session.collect(&outcome) {
         Ok(recording) => {
             for error in outputs.write(&recording) {
@@ -87,28 +92,52 @@ fn table_options() -> table::Options {
 /// Columns of a table that goes to no terminal.
 const PIPED_WIDTH: usize = 120;
 
-/// Waits for the target's end and lets the session work meanwhile.
+/// Waits for the target's end, and for its descendants' if asked to, and lets the session work
+/// meanwhile.
 async fn watch(
     running: &mut Running,
     session: &mut Session,
     mut progress: Progress,
+    wait_descendants: bool,
 ) -> Result<Outcome> {
     let started = Instant::now();
-    let mut pumping = true;
-    let mut wait = pin!(running.wait());
-    loop {
-        tokio::select! {
-            outcome = &mut wait => return outcome,
-            pumped = session.pump(), if pumping => {
-                pumping = false;
-                if let Err(error) = pumped {
-                    progress.erase();
-                    failure::report(&error.context("the observation has stopped; the command goes on"));
+    let mut observing = true;
+    let outcome = {
+        let mut wait = pin!(running.wait());
+        loop {
+            tokio::select! {
+                outcome = &mut wait => break outcome?,
+                pumped = session.pump(), if observing => {
+                    observing = false;
+                    if let Err(error) = pumped {
+                        report_stop(&mut progress, error);
+                    }
                 }
+                () = progress.due() => progress.draw(|| Some(session.progress(started.elapsed()))),
+            }
+        }
+    };
+    while wait_descendants && observing {
+        tokio::select! {
+            ended = session.all_ended() => {
+                observing = false;
+                if let Err(error) = ended {
+                    report_stop(&mut progress, error);
+                }
+            }
+            asked = running.asked_to_end() => {
+                asked?;
+                break;
             }
             () = progress.due() => progress.draw(|| Some(session.progress(started.elapsed()))),
         }
     }
+    Ok(outcome)
+}
+
+fn report_stop(progress: &mut Progress, error: anyhow::Error) {
+    progress.erase();
+    failure::report(&error.context("the observation has stopped; the command goes on"));
 }
 
 impl Export for Recording {

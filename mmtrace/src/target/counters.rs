@@ -45,17 +45,6 @@ impl ProcIo {
             cancelled_write_bytes: field("cancelled_write_bytes")?,
         })
     }
-
-    /// Adds another process's counters to these.
-    pub(super) fn add(&mut self, other: &Self) {
-        self.rchar += other.rchar;
-        self.wchar += other.wchar;
-        self.syscr += other.syscr;
-        self.syscw += other.syscw;
-        self.read_bytes += other.read_bytes;
-        self.write_bytes += other.write_bytes;
-        self.cancelled_write_bytes += other.cancelled_write_bytes;
-    }
 }
 
 /// Page faults in `/proc/PID/stat`, of all threads that the process ever had.

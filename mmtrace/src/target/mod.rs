@@ -71,9 +71,6 @@ pub struct Spec {
     pub user: Option<Account>,
     /// The call to make before execve.
     pub marker: Option<Marker>,
-    /// Go on until all descendants have ended. mmtrace becomes their reaper: a process that loses
-    /// its parent sees mmtrace as its new one.
-    pub wait_descendants: bool,
 }
 
 /// A child, reaped at the latest when this is dropped.
@@ -126,11 +123,6 @@ impl Stopped {
             SockFlag::SOCK_CLOEXEC,
         )
         .context("cannot make the gate's sockets")?;
-        if spec.wait_descendants {
-            // SAFETY: plain arguments.
-            check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) })
-                .context("cannot become the reaper of the command's descendants")?;
-        }
         // SAFETY: the child makes only calls that are safe after a fork and never returns.
         let pid = unsafe {
             let pid = libc::fork();

@@ -15,7 +15,7 @@ use super::exit::Exit;
 use super::signals::{Meaning, Signals, is_pending, meaning, stop_self};
 use super::{Spec, check, receive, start_failure};
 
-/// The kernel's account of ended processes, each with the children that it had reaped itself.
+/// The kernel's account of an ended process, with the children that it had waited for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Usage {
     /// Page faults resolved without waiting for storage.
@@ -32,17 +32,19 @@ pub struct Usage {
     pub system_time_ns: u64,
 }
 
-impl Usage {
-    fn add(&mut self, usage: &libc::rusage) {
+impl From<&libc::rusage> for Usage {
+    fn from(usage: &libc::rusage) -> Self {
         let count = |value: libc::c_long| u64::try_from(value).unwrap_or(0);
         let time_ns =
             |time: libc::timeval| count(time.tv_sec) * 1_000_000_000 + count(time.tv_usec) * 1_000;
-        self.minor_faults += count(usage.ru_minflt);
-        self.major_faults += count(usage.ru_majflt);
-        self.input_blocks += count(usage.ru_inblock);
-        self.output_blocks += count(usage.ru_oublock);
-        self.user_time_ns += time_ns(usage.ru_utime);
-        self.system_time_ns += time_ns(usage.ru_stime);
+        Self {
+            minor_faults: count(usage.ru_minflt),
+            major_faults: count(usage.ru_majflt),
+            input_blocks: count(usage.ru_inblock),
+            output_blocks: count(usage.ru_oublock),
+            user_time_ns: time_ns(usage.ru_utime),
+            system_time_ns: time_ns(usage.ru_stime),
+        }
     }
 }
 
@@ -51,9 +53,9 @@ impl Usage {
 pub struct Outcome {
     /// How it ended.
     pub exit: Exit,
-    /// From its release to its end, descendants waited for not included.
+    /// From its release to its end; descendants that outlive it are not included.
     pub wall_time_ns: u64,
-    /// wait4's figures for the target and every descendant that it or mmtrace has reaped.
+    /// wait4's figures for the target and every descendant that was waited for.
     pub usage: Usage,
     /// The target's own faults, without its children's; None if they could not be read.
     pub faults: Option<Faults>,
@@ -75,9 +77,6 @@ pub struct Running {
     started: Instant,
     /// mmtrace has stopped itself with the target since the last SIGCONT.
     was_stopped: bool,
-    target_reaped: bool,
-    usage: Usage,
-    io: Option<ProcIo>,
 }
 
 impl Running {
@@ -98,9 +97,6 @@ impl Running {
             baseline,
             started: Instant::now(),
             was_stopped: false,
-            target_reaped: false,
-            usage: Usage::default(),
-            io: Some(ProcIo::default()),
         })
     }
 
@@ -125,7 +121,7 @@ impl Running {
                 message = started(self.channel.as_ref()) => {
                     self.channel = None;
                     if let Some(message) = message.context("cannot hear from the target")? {
-                        self.reap(self.pid)?;
+                        self.reap()?;
                         let stage = Stage::from_message(message).unwrap_or(Stage::Exec);
                         return Err(start_failure(&self.spec, stage, message[1]).into());
                     }
@@ -147,43 +143,37 @@ impl Running {
         }
         let wall_time_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let faults = Stat::read(self.pid).ok().map(|stat| stat.faults);
-        let exit = self.reap(self.pid)?;
-        if self.spec.wait_descendants {
-            self.wait_for_descendants().await?;
-        }
+        let io = ProcIo::read(self.pid);
+        let (exit, usage) = self.reap()?;
         Ok(Outcome {
             exit,
             wall_time_ns,
-            usage: self.usage,
+            usage,
             faults,
-            io: self.io,
+            io,
             baseline: self.baseline,
         })
     }
 
-    /// Waits until mmtrace has no children left, or somebody asks mmtrace to end.
-    async fn wait_for_descendants(&mut self) -> Result<()> {
-        while self.reap_ended_children()? {
-            let signal = self
-                .signals
-                .next()
-                .await
-                .context("cannot read the signals sent to mmtrace")?;
+    /// Once the target has ended: waits until somebody asks mmtrace to end.
+    ///
+    /// # Errors
+    /// When the signals sent to mmtrace cannot be read.
+    pub async fn asked_to_end(&self) -> Result<()> {
+        loop {
+            let signal = self.signals.next().await;
+            let signal = signal.context("cannot read the signals sent to mmtrace")?;
             let signal = signal.ssi_signo.cast_signed();
             if [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM].contains(&signal) {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     /// After SIGCHLD. A later change of the target sends another, so one look at it is enough.
     fn child_changed(&mut self) -> Result<()> {
-        if self.spec.wait_descendants {
-            self.reap_ended_children()?;
-        }
         let options = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
-        let change = match wait_for(libc::P_PID, self.pid, options) {
+        let change = match wait_for(self.pid, options) {
             Ok(change) => change,
             // It has ended, which its pidfd tells.
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => None,
@@ -228,48 +218,19 @@ impl Running {
         };
     }
 
-    /// Reaps descendants that have become mmtrace's children, not the target; false: none are left.
-    fn reap_ended_children(&mut self) -> Result<bool> {
-        let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-        loop {
-            match wait_for(libc::P_ALL, 0, options) {
-                Ok(Some(ended)) => {
-                    // SAFETY: for an ended child the kernel has filled in its id.
-                    let pid = unsafe { ended.si_pid() };
-                    if pid == self.pid && !self.target_reaped {
-                        return Ok(true);
-                    }
-                    self.reap(pid)?;
-                }
-                Ok(None) => return Ok(true),
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => return Ok(false),
-                Err(error) => {
-                    return Err(error).context("cannot wait for the command's descendants");
-                }
-            }
-        }
-    }
-
-    /// Takes an ended child's figures, then the child itself.
-    fn reap(&mut self, pid: libc::pid_t) -> Result<Exit> {
-        self.io = self.io.and_then(|mut sum| {
-            sum.add(&ProcIo::read(pid)?);
-            Some(sum)
-        });
+    /// Takes the ended target, and what the kernel says it used.
+    fn reap(&self) -> Result<(Exit, Usage)> {
         // SAFETY: a plain struct of integers, which the call fills.
         let mut usage: libc::rusage = unsafe { mem::zeroed() };
         let mut status = 0;
         loop {
             // SAFETY: both results live on the stack for the time of the call.
-            match check(unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) }) {
-                Ok(_) => break,
+            match check(unsafe { libc::wait4(self.pid, &raw mut status, 0, &raw mut usage) }) {
+                Ok(_) => return Ok((Exit::from_wait_status(status), Usage::from(&usage))),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("cannot take the ended target's status"),
             }
         }
-        self.target_reaped |= pid == self.pid;
-        self.usage.add(&usage);
-        Ok(Exit::from_wait_status(status))
     }
 }
 
@@ -289,18 +250,14 @@ async fn started(channel: Option<&AsyncFd<OwnedFd>>) -> io::Result<Option<Messag
     }
 }
 
-/// waitid; None when WNOHANG was given and nothing has changed.
-fn wait_for(
-    kind: libc::idtype_t,
-    id: libc::pid_t,
-    options: i32,
-) -> io::Result<Option<libc::siginfo_t>> {
+/// waitid of a child; None when WNOHANG was given and nothing has changed.
+fn wait_for(id: libc::pid_t, options: i32) -> io::Result<Option<libc::siginfo_t>> {
     // SAFETY: a struct that is valid as zeroes and filled by the call. Its signal number stays 0
     // when nothing has changed.
     unsafe {
         let mut info: libc::siginfo_t = mem::zeroed();
         check(libc::waitid(
-            kind,
+            libc::P_PID,
             id.cast_unsigned(),
             &raw mut info,
             options,

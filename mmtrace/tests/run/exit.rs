@@ -140,18 +140,3 @@ fn a_name_cannot_write_to_the_terminal() {
         "{message:?}"
     );
 }
-
-#[test]
-fn descendants_are_waited_for_when_asked() {
-    needs_tracing!();
-    let directory = tempfile::tempdir().unwrap();
-    let mark = directory.path().join("mark");
-    let script = format!("(sleep 0.3; : > '{}') & exit 4", mark.display());
-    let status = mmtrace_run()
-        .args(["-q", "--wait-descendants", "--"])
-        .args(shell(&script))
-        .status()
-        .unwrap();
-    assert_eq!(status.code(), Some(4));
-    assert!(mark.exists());
-}

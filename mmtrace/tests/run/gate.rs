@@ -20,7 +20,6 @@ fn spec(command: &[&str]) -> Spec {
         command: command.iter().map(OsString::from).collect(),
         user: None,
         marker: Some(Marker::random().unwrap()),
-        wait_descendants: false,
     }
 }
 
