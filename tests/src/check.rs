@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    recording::{Recording, Row},
+    recording::{Audit, Recording, Row},
     truth::KernelTruth,
 };
 
@@ -235,6 +235,11 @@ impl<'a> Check<'a> {
             }
             None => (!missing).then_some(sum),
         }
+    }
+
+    /// mmtrace's own cross-checks, of the run as a whole.
+    pub(crate) fn audit(&self) -> &'a [Audit] {
+        &self.recording.audit
     }
 
     /// How the case went.

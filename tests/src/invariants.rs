@@ -50,9 +50,27 @@ pub(crate) fn violations(recording: &Recording, end: End, backend: &str) -> Vec<
                 entry.check, entry.ours, entry.theirs
             ));
         }
+        if entry.agree.is_none() && entry.note.is_none() {
+            wrong.push(format!(
+                "audit, {}: does not apply, and no reason",
+                entry.check
+            ));
+        }
     }
+    wrong.extend(calibration(recording, backend));
     wrong.extend(sums(recording));
     wrong
+}
+
+/// What the calibration, which every run makes, must have found.
+fn calibration(recording: &Recording, backend: &str) -> Option<String> {
+    const MAPPED: &str = "mapped bytes of a known mmap";
+    let found = recording.audit.iter().find(|entry| entry.check == MAPPED);
+    let agree = found.and_then(|entry| entry.agree);
+    // Tracepoints do not see what is mapped.
+    let expected = (backend != "tracepoint").then_some(true);
+    (found.is_none() || agree != expected)
+        .then(|| format!("audit, {MAPPED}: {found:?}, must be {expected:?}"))
 }
 
 /// Where the rows do not add up to the totals.

@@ -62,6 +62,7 @@ pub(crate) struct Audit {
     pub(crate) ours: Option<u64>,
     pub(crate) theirs: Option<u64>,
     pub(crate) agree: Option<bool>,
+    pub(crate) note: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

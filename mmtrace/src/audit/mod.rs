@@ -3,7 +3,7 @@
 //! Pure functions from both figures to the recording's entries. Whoever reads the kernel's counters
 //! subtracts what they held before the target's first instruction.
 
-use crate::recording::{AuditEntry, Measure, Measures, Path, Totals};
+use crate::recording::{AuditEntry, Measure, Path, Totals};
 
 /// What a run counted, of the measures for which the kernel has counters of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,20 +131,62 @@ pub fn tasks(ours: &Counted, theirs: &TaskCounters, coverage: Coverage<'_>) -> V
 
 /// Compares what was seen of a workload of known size with what it is known to do.
 #[must_use]
-pub fn calibration(path: Path, seen: &Measures, known: &[(Measure, u64)]) -> Vec<AuditEntry> {
-    known
-        .iter()
-        .map(|&(measure, known)| {
-            let check = format!("{} of a known {}", measure.label(), path.name());
-            compare(
-                &check,
-                measure,
-                seen.get(measure),
-                Some(known),
-                Coverage::Same,
-            )
-        })
-        .collect()
+pub fn calibration(
+    path: Path,
+    measure: Measure,
+    seen: Option<u64>,
+    done: Option<u64>,
+    coverage: Coverage<'_>,
+) -> AuditEntry {
+    let check = format!("{} of a known {}", measure.label(), path.name());
+    compare(&check, measure, seen, done, coverage)
+}
+
+/// By how much a block device's own counter of bytes read has grown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskGrowth {
+    /// By so much.
+    Bytes(u64),
+    /// It was not there during all of the run.
+    NotThere,
+    /// The kernel counts nothing for it.
+    NotCounted,
+}
+
+/// Compares what was read from a block device with what the device itself was read. Anybody may
+/// read it, so the device's figure may be larger, and must not be smaller.
+#[must_use]
+pub fn disk(name: &str, ours: u64, theirs: DiskGrowth) -> AuditEntry {
+    let (theirs, coverage) = match theirs {
+        DiskGrowth::Bytes(theirs) if theirs > ours => (
+            Some(theirs),
+            Coverage::Differs("it is of the whole machine: others have read the device as well"),
+        ),
+        DiskGrowth::Bytes(theirs) => (Some(theirs), Coverage::Same),
+        DiskGrowth::NotThere => (
+            None,
+            Coverage::Differs("the device was not there during all of the run"),
+        ),
+        DiskGrowth::NotCounted => (
+            None,
+            Coverage::Differs("the kernel keeps no statistics of this device"),
+        ),
+    };
+    let check = format!("disk bytes on {name} against /sys/block");
+    compare(&check, Measure::DiskReadBytes, Some(ours), theirs, coverage)
+}
+
+/// What was read without that its device is known: `of` says of what.
+#[must_use]
+pub fn unknown_disk(of: &str, ours: u64) -> AuditEntry {
+    let reason = format!("reads of {of}: nothing tells from which device");
+    compare(
+        "disk bytes elsewhere against /sys/block",
+        Measure::DiskReadBytes,
+        Some(ours),
+        None,
+        Coverage::Differs(&reason),
+    )
 }
 
 fn compare(
@@ -155,9 +197,9 @@ fn compare(
     coverage: Coverage<'_>,
 ) -> AuditEntry {
     let (agree, note) = match (ours, theirs, coverage) {
+        (_, _, Coverage::Differs(reason)) => (None, Some(reason)),
         (None, _, _) => (None, Some("not measured in this run")),
         (_, None, _) => (None, Some("the kernel's counter could not be read")),
-        (_, _, Coverage::Differs(reason)) => (None, Some(reason)),
         (Some(ours), Some(theirs), Coverage::Same) => (Some(ours == theirs), None),
     };
     AuditEntry {
@@ -232,22 +274,26 @@ mod tests {
     }
 
     #[test]
-    fn calibration_compares_each_known_figure() {
-        let seen = Measures {
-            operations: Some(7),
-            bytes_returned: Some(28_672),
-            ..Measures::default()
-        };
-        let entries = calibration(
-            Path::Read,
-            &seen,
-            &[
-                (Measure::Operations, 7),
-                (Measure::BytesReturned, 28_673),
-                (Measure::DiskReads, 1),
-            ],
-        );
-        assert_eq!(agreement(&entries), [Some(true), Some(false), None]);
-        assert_eq!(entries[0].check, "operations of a known read");
+    fn a_disk_that_others_read_too_is_no_disagreement() {
+        let agreement = |theirs| disk("vda", 4_096, theirs).agree;
+        assert_eq!(agreement(DiskGrowth::Bytes(4_096)), Some(true));
+        assert_eq!(agreement(DiskGrowth::Bytes(4_608)), None);
+        assert_eq!(agreement(DiskGrowth::Bytes(3_584)), Some(false));
+        assert_eq!(agreement(DiskGrowth::NotCounted), None);
+        let entry = disk("vda", 4_096, DiskGrowth::Bytes(4_608));
+        assert_eq!(entry.theirs, Some(4_608), "their figure is kept");
+        assert_eq!(unknown_disk("no file", 512).agree, None);
+    }
+
+    #[test]
+    fn calibration_compares_what_was_seen_with_what_was_done() {
+        let compared =
+            |seen, coverage| calibration(Path::Read, Measure::Operations, seen, Some(7), coverage);
+        assert_eq!(compared(Some(7), Coverage::Same).agree, Some(true));
+        assert_eq!(compared(Some(6), Coverage::Same).agree, Some(false));
+        assert_eq!(compared(None, Coverage::Same).agree, None);
+        let aside = compared(None, Coverage::Differs("no disk"));
+        assert_eq!(aside.note.as_deref(), Some("no disk"));
+        assert_eq!(aside.check, "operations of a known read");
     }
 }

@@ -1,13 +1,25 @@
-//! A read and a mapping of known size, made at the start of every run: a probe that does not see
+//! Reads and a mapping of known size, made at the start of every run: a probe that does not see
 //! them is an error, not a zero.
 
-use std::{fs::File, io, os::fd::AsRawFd as _, os::unix::fs::FileExt as _, thread};
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io,
+    os::fd::AsRawFd as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
+    thread,
+};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Ebpf;
 use mmtrace_common::{CALIBRATION_PROCESS, Measures, Path, REGISTER_OPTION, Role, Truth};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
 
 use super::maps;
+use crate::{
+    probe::{Attached, Purpose},
+    recording::Measure,
+};
 
 /// A prime, so that no other read adds up to it.
 const READ_BYTES: usize = 7919;
@@ -15,79 +27,202 @@ const READS: u64 = 3;
 /// Pages touched, each in another fault-around window (64 KiB).
 const PAGES: usize = 5;
 const WINDOW_BYTES: usize = 64 << 10;
+/// What is read by `O_DIRECT`: whole blocks, of any size in use.
+const DIRECT_BYTES: usize = 12 << 10;
+/// How often all of it is tried. The kernel may take mapped pages back before they are counted, or
+/// leave a program out now and then (see [`crate::probe::missed`]); not every time.
+const ATTEMPTS: usize = 3;
 
-/// What was known and what was seen.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Calibration {
-    /// Reads made.
-    pub(super) reads: u64,
-    /// Bytes that they returned.
-    pub(super) read_bytes: u64,
-    /// What was counted on the read path.
-    pub(super) seen: Measures,
-    /// Minor and major faults that the kernel charged to the thread.
-    pub(super) charged_faults: [u64; 2],
-    /// Those that were counted, on all paths.
-    pub(super) seen_faults: [u64; 2],
+/// A figure of something known.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// The path on which it was done.
+    pub(super) path: Path,
+    /// The measure.
+    pub(super) measure: Measure,
+    /// What was counted; `None` when this run does not measure it.
+    pub(super) seen: Option<u64>,
+    /// What was done, or why that is not known.
+    pub(super) done: Result<u64, String>,
 }
 
-/// Makes the known read and faults, and looks at how they were counted.
+impl Known {
+    fn is_wrong(&self) -> bool {
+        match (self.seen, &self.done) {
+            (Some(seen), Ok(done)) => seen != *done,
+            _ => false,
+        }
+    }
+}
+
+/// Does what is known, and looks at how it was counted.
 ///
 /// # Errors
 ///
 /// If what was counted is not what was done.
-pub(super) fn calibrate(ebpf: &Ebpf, nonce: u32) -> Result<Calibration> {
-    // A thread of its own, so that nothing else that mmtrace does is counted.
-    thread::spawn(move || work(nonce))
-        .join()
-        .map_err(|_| anyhow::anyhow!("the calibration's thread panicked"))?
-        .context("cannot make the calibration's read")?;
-    let rows = maps::calibration(ebpf)?;
-    let truth = maps::truth(ebpf, CALIBRATION_PROCESS)?;
-    let calibration = judge(&rows, truth);
-    let Calibration {
-        seen,
-        charged_faults,
-        seen_faults,
-        ..
-    } = calibration;
+pub(super) fn calibrate(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
+    let mut known = attempt(attached, nonce)?;
+    for _ in 1..ATTEMPTS {
+        if !known.iter().any(Known::is_wrong) {
+            break;
+        }
+        known = attempt(attached, nonce)?;
+    }
+    if let Some(wrong) = known.iter().find(|known| known.is_wrong()) {
+        let (measure, path) = (wrong.measure.label(), wrong.path.name());
+        let (seen, done) = (wrong.seen.unwrap_or(0), wrong.done.as_ref().unwrap_or(&0));
+        return Err(anyhow!(
+            "the probes do not see what is done: of {done} {measure} of a known {path} they \
+             counted {seen}"
+        ));
+    }
+    Ok(known)
+}
+
+fn attempt(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
+    let mut known = read_and_map(attached, nonce)?;
+    known.push(read_directly(&attached.ebpf, nonce)?);
+    Ok(known)
+}
+
+fn read_and_map(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
+    let (mapped, counts) = counted(&attached.ebpf, || reads_and_faults(nonce))?;
+    let charged = counts.truth();
     ensure!(
-        seen.operations == READS && seen.bytes_returned == READS * READ_BYTES as u64,
-        "the probes do not see what is done: of {READS} reads of {READ_BYTES} bytes they counted \
-         {} with {} bytes",
-        seen.operations,
-        seen.bytes_returned,
+        charged.minor_faults + charged.major_faults > 0,
+        "the kernel charges no faults to a thread that takes some"
     );
-    if seen_faults != charged_faults || truth.minor_faults + truth.major_faults == 0 {
-        bail!(
-            "the probes do not see what is done: of {} minor and {} major faults they counted {} \
-             and {}",
-            charged_faults[0],
-            charged_faults[1],
-            seen_faults[0],
-            seen_faults[1],
-        );
-    }
-    Ok(calibration)
+    let measures_mapping = !attached
+        .unavailable
+        .iter()
+        .any(|missing| missing.purpose == Purpose::Mapped);
+    let known = |path, measure, seen, done| Known {
+        path,
+        measure,
+        seen: Some(seen),
+        done: Ok(done),
+    };
+    let returned = counts.on(Path::Read, |row| row.bytes_returned);
+    Ok(vec![
+        known(
+            Path::Read,
+            Measure::Operations,
+            counts.on(Path::Read, |row| row.operations),
+            READS,
+        ),
+        known(
+            Path::Read,
+            Measure::BytesReturned,
+            returned,
+            READS * READ_BYTES as u64,
+        ),
+        // Of all paths: the thread may also take faults on mmtrace's program and its data.
+        known(
+            Path::Mmap,
+            Measure::MinorFaults,
+            counts.on_all(|row| row.minor_faults),
+            charged.minor_faults,
+        ),
+        known(
+            Path::Mmap,
+            Measure::MajorFaults,
+            counts.on_all(|row| row.major_faults),
+            charged.major_faults,
+        ),
+        Known {
+            path: Path::Mmap,
+            measure: Measure::MappedBytes,
+            seen: measures_mapping.then(|| counts.on(Path::Mmap, |row| row.mapped_bytes)),
+            done: mapped.map_err(|error| format!("/proc/self/pagemap cannot be read: {error}")),
+        },
+    ])
 }
 
-fn judge(rows: &std::collections::BTreeMap<u32, Measures>, truth: Truth) -> Calibration {
-    let sum = |part: fn(&Measures) -> u64| rows.values().map(part).sum::<u64>();
-    Calibration {
-        reads: READS,
-        read_bytes: READS * READ_BYTES as u64,
-        seen: rows.get(&(Path::Read as u32)).copied().unwrap_or_default(),
-        charged_faults: [truth.minor_faults, truth.major_faults],
-        seen_faults: [sum(|row| row.minor_faults), sum(|row| row.major_faults)],
+fn read_directly(ebpf: &Ebpf, nonce: u32) -> Result<Known> {
+    let (site, counts) = counted(ebpf, || direct_read(nonce))?;
+    let seen = counts.on(Path::Direct, |row| row.disk_read_bytes);
+    let done = match site {
+        Err(error) => Err(format!("no O_DIRECT read of mmtrace's own file: {error}")),
+        Ok(has_disk) => match counts.truth().disk_read_bytes {
+            0 => Err("an O_DIRECT read of mmtrace's own file goes to no disk".to_owned()),
+            _ if seen == 0 && !has_disk => Err(
+                "the file system of mmtrace's own file has no disk, and may charge what it \
+                 fetches from elsewhere"
+                    .to_owned(),
+            ),
+            charged if charged != DIRECT_BYTES as u64 => Err(format!(
+                "the kernel charges {charged} bytes for an O_DIRECT read of {DIRECT_BYTES}"
+            )),
+            charged => Ok(charged),
+        },
+    };
+    Ok(Known {
+        path: Path::Direct,
+        measure: Measure::DiskReadBytes,
+        seen: done.is_ok().then_some(seen),
+        done,
+    })
+}
+
+/// What was counted for the calibration, before and after.
+struct Counts {
+    before: (BTreeMap<u32, Measures>, Truth),
+    after: (BTreeMap<u32, Measures>, Truth),
+}
+
+impl Counts {
+    /// What was counted on a path.
+    fn on(&self, path: Path, part: fn(&Measures) -> u64) -> u64 {
+        let of = |rows: &BTreeMap<u32, Measures>| rows.get(&(path as u32)).map_or(0, part);
+        of(&self.after.0) - of(&self.before.0)
+    }
+
+    /// What was counted on all paths.
+    fn on_all(&self, part: fn(&Measures) -> u64) -> u64 {
+        let of = |rows: &BTreeMap<u32, Measures>| rows.values().map(part).sum::<u64>();
+        of(&self.after.0) - of(&self.before.0)
+    }
+
+    /// What the kernel charged to the thread.
+    fn truth(&self) -> Truth {
+        let (before, after) = (self.before.1, self.after.1);
+        Truth {
+            minor_faults: after.minor_faults - before.minor_faults,
+            major_faults: after.major_faults - before.major_faults,
+            disk_read_bytes: after.disk_read_bytes - before.disk_read_bytes,
+            threads: after.threads - before.threads,
+        }
     }
 }
 
-fn work(nonce: u32) -> io::Result<()> {
+/// Works in a thread of its own, so that nothing else that mmtrace does is counted.
+fn counted<T: Send>(
+    ebpf: &Ebpf,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> Result<(T, Counts)> {
+    let now = || -> Result<_> {
+        let truth = maps::truth(ebpf, CALIBRATION_PROCESS)?;
+        Ok((maps::calibration(ebpf)?, truth.unwrap_or_default()))
+    };
+    let before = now()?;
+    let result = thread::scope(|scope| scope.spawn(work).join())
+        .map_err(|_| anyhow!("the calibration's thread panicked"))?
+        .context("cannot make the calibration's read")?;
+    let after = now()?;
+    ensure!(
+        after.1.threads > before.1.threads,
+        "the probes do not see a thread that registers itself"
+    );
+    Ok((result, Counts { before, after }))
+}
+
+/// Reads and touches; returns how many bytes are mapped then.
+fn reads_and_faults(nonce: u32) -> io::Result<io::Result<u64>> {
     let file = File::open("/proc/self/exe")?;
     let mut buffer = vec![0; READ_BYTES];
     let mapping = Mapping::of(&file, PAGES * WINDOW_BYTES)?;
-    register(nonce, Role::Calibration);
     let mut result = Ok(());
+    register(nonce, Role::Calibration);
     for index in 0..READS {
         result = result.and(file.read_exact_at(&mut buffer, index));
     }
@@ -95,7 +230,36 @@ fn work(nonce: u32) -> io::Result<()> {
         mapping.touch(page * WINDOW_BYTES);
     }
     register(nonce, Role::Done);
-    result
+    result.map(|()| mapping.present_bytes())
+}
+
+/// Memory that `O_DIRECT` takes.
+#[repr(align(4096))]
+struct Blocks([u8; DIRECT_BYTES]);
+
+/// Reads past the page cache, if that can be had; returns whether the file system has a disk.
+fn direct_read(nonce: u32) -> io::Result<io::Result<bool>> {
+    let mut blocks = Box::new(Blocks([0; DIRECT_BYTES]));
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open("/proc/self/exe");
+    // The first time, where the file lies may have to be read as well.
+    let rehearsed = opened.and_then(|file| {
+        file.read_exact_at(&mut blocks.0, 0)?;
+        Ok(file)
+    });
+    register(nonce, Role::Calibration);
+    let read = rehearsed.and_then(|file| {
+        file.read_exact_at(&mut blocks.0, 0)?;
+        Ok(file)
+    });
+    register(nonce, Role::Done);
+    Ok(read.and_then(|file| {
+        let device = file.metadata()?.dev();
+        // btrfs has a disk, and a device number that is none's.
+        Ok(libc::major(device) != 0 || fstatfs(&file)?.filesystem_type() == BTRFS_SUPER_MAGIC)
+    }))
 }
 
 fn register(nonce: u32, role: Role) {
@@ -144,6 +308,20 @@ impl Mapping {
         // SAFETY: inside the mapping, whose file is as long as it: a running binary cannot be
         // truncated. Volatile, so that the read is made.
         unsafe { self.start.cast::<u8>().add(offset).read_volatile() };
+    }
+
+    /// How much of it the process has in its page tables, which the kernel tells in 8 bytes a page.
+    fn present_bytes(&self) -> io::Result<u64> {
+        /// Of a page's entry: it is there; it is swapped, or on its way to another place in memory.
+        const THERE: u64 = 0b11 << 62;
+        // SAFETY: sysconf reads a constant.
+        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let mut entries = vec![0; self.length / page_bytes * 8];
+        let first = self.start.addr() / page_bytes * 8;
+        File::open("/proc/self/pagemap")?.read_exact_at(&mut entries, first as u64)?;
+        let (entries, _) = entries.as_chunks::<8>();
+        let there = |entry: &&[u8; 8]| u64::from_ne_bytes(**entry) & THERE != 0;
+        Ok((entries.iter().filter(there).count() * page_bytes) as u64)
     }
 }
 

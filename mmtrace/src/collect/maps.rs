@@ -6,7 +6,7 @@ use super::events::Events;
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap},
+    maps::{Array, HashMap, MapError},
 };
 use mmtrace_common::{CALIBRATION_PROCESS, Lost, Measures, RowKey, Thread, Truth};
 
@@ -117,16 +117,18 @@ pub(super) fn may_have_missed_ends(ebpf: &Ebpf) -> Result<bool> {
     Ok(false)
 }
 
-/// The kernel's own counters of a process's ended threads.
+/// The kernel's own counters of a process's ended threads, if it has any.
 ///
 /// # Errors
 ///
-/// If the map cannot be read, or has no such process.
-pub(super) fn truth(ebpf: &Ebpf, process: u64) -> Result<Truth> {
+/// If the map cannot be read.
+pub(super) fn truth(ebpf: &Ebpf, process: u64) -> Result<Option<Truth>> {
     let truths: HashMap<_, u64, Truth> = HashMap::try_from(map(ebpf, "TRUTHS")?)?;
-    truths
-        .get(&process, 0)
-        .context("the probes do not see a thread that registers itself")
+    match truths.get(&process, 0) {
+        Ok(truth) => Ok(Some(truth)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The threads that are followed now.

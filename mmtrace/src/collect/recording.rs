@@ -251,7 +251,7 @@ fn files(
 }
 
 /// The kernel's own encoding of device numbers: include/linux/kdev_t.h.
-fn device(number: u32) -> Device {
+pub(super) fn device(number: u32) -> Device {
     Device {
         major: number >> 20,
         minor: number & 0xf_ffff,
@@ -260,9 +260,14 @@ fn device(number: u32) -> Device {
 
 const S_IFMT: u32 = libc::S_IFMT;
 
+/// Whether a file is a block device.
+pub(super) fn is_block_device(seen: &FileSeen) -> bool {
+    seen.mode & S_IFMT == libc::S_IFBLK
+}
+
 /// A file's name as the target sees it, or as /proc shows what has no place in any directory.
 fn name(seen: &FileSeen) -> Option<OsString> {
-    if seen.mode & S_IFMT == libc::S_IFBLK && !seen.complete {
+    if is_block_device(seen) && !seen.complete {
         return block_device_name(device(seen.rdev));
     }
     let path = seen.path();
@@ -401,37 +406,18 @@ fn audit(
     let io = outcome
         .io
         .map(|io| io.read_bytes.saturating_sub(before.disk_read_bytes_before));
-    let calibration = &session.calibration;
-    let read = Measures {
-        operations: Some(calibration.seen.operations),
-        bytes_returned: Some(calibration.seen.bytes_returned),
-        ..Measures::default()
-    };
-    let mapping = Measures {
-        minor_faults: Some(calibration.seen_faults[0]),
-        major_faults: Some(calibration.seen_faults[1]),
-        ..Measures::default()
-    };
     let mut entries = audit::tasks(&ours, &theirs, tasks);
     let (fetched, network) = fetched_without_requests(recording);
     entries.extend(audit::rusage(&ours, &rusage, waited));
     entries.push(audit::proc_io(&ours, io, waited));
-    entries.extend(audit::calibration(
-        Path::Read,
-        &read,
-        &[
-            (Measure::Operations, calibration.reads),
-            (Measure::BytesReturned, calibration.read_bytes),
-        ],
-    ));
-    entries.extend(audit::calibration(
-        Path::Mmap,
-        &mapping,
-        &[
-            (Measure::MinorFaults, calibration.charged_faults[0]),
-            (Measure::MajorFaults, calibration.charged_faults[1]),
-        ],
-    ));
+    entries.extend(session.calibration.iter().map(|known| {
+        let coverage = match &known.done {
+            Ok(_) => audit::Coverage::Same,
+            Err(reason) => audit::Coverage::Differs(reason),
+        };
+        let done = known.done.as_ref().ok().copied();
+        audit::calibration(known.path, known.measure, known.seen, done, coverage)
+    }));
     for entry in &mut entries {
         if entry.measure == Measure::DiskReadBytes
             && entry.agree == Some(false)

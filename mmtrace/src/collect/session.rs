@@ -8,7 +8,8 @@ use aya_log::EbpfLogger;
 use tokio::io::unix::AsyncFd;
 
 use super::{
-    calibration::{Calibration, calibrate},
+    calibration::{Known, calibrate},
+    disks::Disks,
     events::Events,
     maps::{counted, may_have_missed_ends, threads},
     recording,
@@ -24,7 +25,9 @@ pub struct Session {
     pub(super) command: Vec<OsString>,
     pub(super) attached: Attached,
     pub(super) events: Events,
-    pub(super) calibration: Calibration,
+    pub(super) calibration: Vec<Known>,
+    /// Block devices as they were after the calibration.
+    disks: Disks,
     /// Threads that were still there when the counts were read.
     pub(super) alive: usize,
     logger: Option<AsyncFd<EbpfLogger<Print>>>,
@@ -48,12 +51,13 @@ impl Session {
             .then(|| log_from(&mut attached))
             .transpose()
             .context("cannot read the kernel programs' diagnostics")?;
-        let calibration = calibrate(&attached.ebpf, nonce)?;
+        let calibration = calibrate(&attached, nonce)?;
         Ok(Self {
             command,
             attached,
             events,
             calibration,
+            disks: Disks::now(),
             alive: 0,
             logger,
         })
@@ -170,7 +174,10 @@ impl Session {
         if let Some(logger) = &mut self.logger {
             logger.get_mut().flush();
         }
-        Ok(recording::make(&self, &counted, outcome))
+        let mut recording = recording::make(&self, &counted, outcome);
+        let disks = self.disks.audit(&counted, &self.events.files);
+        recording.audit.extend(disks);
+        Ok(recording)
     }
 }
 

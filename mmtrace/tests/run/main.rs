@@ -1,5 +1,6 @@
 //! `mmtrace run` as its callers see it: the target behaves as if it ran bare.
 
+mod calibration;
 mod descendants;
 mod exit;
 mod faithful;

@@ -1,6 +1,7 @@
 //! The cases, family by family.
 
 mod coreutils;
+mod disks;
 mod maps;
 mod names;
 mod processes;
@@ -21,6 +22,7 @@ pub(crate) fn all() -> Vec<Case> {
         python::cases(),
         streams::cases(),
         processes::cases(),
+        disks::cases(),
         programs::cases(),
     ]
     .into_iter()
