@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     audit,
-    probe::{Attached, Purpose},
+    probe::{Attached, Purpose, missed::Missed},
     recording::{
         AuditEntry, Copies, Device, End, File, Hook, Host, Measure, MeasureSet, Measured, Measures,
         Probes, Process, Recording, Row, Target, Tool, Totals, Unavailable,
@@ -43,7 +43,7 @@ const COUNTED: MeasureSet = MeasureSet::of(&[
 /// Makes the recording of a run that has ended.
 pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> Recording {
     let attached = &session.attached;
-    let (unavailable, measured) = unavailable(attached);
+    let (unavailable, measured) = unavailable(attached, &session.missed);
     let mut lost: BTreeMap<String, u64> = counted
         .lost
         .iter()
@@ -131,7 +131,7 @@ fn hits(program: &str, counted: &Counted) -> Option<u64> {
 }
 
 /// What cannot be measured and why, and so what can.
-fn unavailable(attached: &Attached) -> (Vec<Unavailable>, Measured) {
+fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measured) {
     let never = |purpose: &str, reason: &str, measures: &[Measure]| Unavailable {
         purpose: purpose.to_owned(),
         reason: reason.to_owned(),
@@ -168,6 +168,13 @@ fn unavailable(attached: &Attached) -> (Vec<Unavailable>, Measured) {
         };
         measures = measures.without(MeasureSet::of(lacks));
         all.push(never(missing.purpose.name(), &missing.reason, lacks));
+    }
+    if !missed.untold.is_empty() {
+        let reason = format!(
+            "how often the kernel missed a return of {}, it tells only from Linux 6.7 on",
+            missed.untold.join(" and ")
+        );
+        all.push(never("missed_kretprobes", &reason, &[]));
     }
     let mut measured = Measured::everywhere(measures);
     let no_time = MeasureSet::of(&[Measure::KernelTimeNs]);

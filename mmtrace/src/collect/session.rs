@@ -15,7 +15,10 @@ use super::{
     recording,
 };
 use crate::{
-    probe::{self, Attached, Backend, missed::missed},
+    probe::{
+        self, Attached, Backend,
+        missed::{Missed, missed},
+    },
     recording::Recording,
     target::Outcome,
 };
@@ -30,6 +33,8 @@ pub struct Session {
     disks: Disks,
     /// Threads that were still there when the counts were read.
     pub(super) alive: usize,
+    /// Hook calls for which the kernel did not run a program.
+    pub(super) missed: Missed,
     logger: Option<AsyncFd<EbpfLogger<Print>>>,
 }
 
@@ -59,6 +64,7 @@ impl Session {
             calibration,
             disks: Disks::now(),
             alive: 0,
+            missed: Missed::default(),
             logger,
         })
     }
@@ -157,16 +163,16 @@ impl Session {
     /// If the kernel side's maps cannot be read.
     pub fn collect(mut self, outcome: &Outcome) -> Result<Recording> {
         self.wait_for_the_last()?;
-        let missed = missed(&self.attached)?;
+        self.missed = missed(&self.attached)?;
         // Nothing is counted any more from here on, for what still runs either.
         self.attached.detach();
         let mut counted = counted(&self.attached.ebpf)?;
-        if !missed.is_empty() {
-            let sum = missed.iter().map(|(_, times)| times).sum();
-            counted.lost.insert(HOOK_CALLS, sum);
+        let calls: u64 = self.missed.calls.iter().map(|(_, times)| times).sum();
+        if calls != 0 {
+            counted.lost.insert(HOOK_CALLS, calls);
         }
         if self.logger.is_some() {
-            for (program, times) in missed {
+            for (program, times) in &self.missed.calls {
                 crate::say(&format!("mmtrace: {program} was left out {times} times\n"));
             }
         }

@@ -21,7 +21,8 @@ use super::{
 use crate::kernel::{attempt, btf::Btf, offsets};
 
 /// The kernel programs, compiled by the build script.
-static PROGRAMS: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mmtrace-programs"));
+pub(super) static PROGRAMS: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mmtrace-programs"));
 
 /// A purpose that this run cannot serve.
 #[derive(Clone, Debug)]
