@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -10,7 +10,7 @@ use os_display::Quotable;
 use tempfile::{Builder, NamedTempFile};
 
 use crate::failure::Failure;
-use crate::target::Account;
+use crate::target::{Account, stream_closed};
 
 /// The names that stand for the supported formats, for messages.
 const SUPPORTED: &str = ".json";
@@ -136,6 +136,9 @@ impl Output {
     fn prepare(name: &Path) -> Result<Self> {
         let name = name.to_owned();
         if name.as_os_str() == "-" {
+            if stream_closed(1) {
+                return Err(refusal(&name, "standard output is closed").into());
+            }
             return Ok(Self {
                 name,
                 format: Format::Json,
@@ -224,14 +227,14 @@ fn temporary_beside(path: &Path, mode: Option<u32>) -> io::Result<NamedTempFile>
     let file = Builder::new()
         .prefix(".mmtrace-")
         .suffix(".tmp")
-        // Less the umask, as for any new file.
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory_of(path))
-        // The name of the temporary file, which tempfile adds, says nothing to the user.
-        .map_err(|error| {
-            error
-                .raw_os_error()
-                .map_or(error, io::Error::from_raw_os_error)
+        // Not by tempfile's own function, whose errors name the temporary file.
+        .make_in(directory_of(path), |path| {
+            fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                // Less the umask, as for any new file.
+                .mode(0o666)
+                .open(path)
         })?;
     if let Some(mode) = mode {
         file.as_file()
@@ -335,6 +338,11 @@ mod tests {
         fs::create_dir(inside("directory.json")).unwrap();
         assert!(refused(inside("directory.json")).contains("is a directory"));
         assert!(refused(inside("missing/a.json")).contains("does not exist"));
+        let unnamed = refused("/proc/a.json".into());
+        assert!(
+            unnamed.contains("no new file") && !unnamed.contains("tmp"),
+            "{unnamed}"
+        );
         assert!(refused(inside("a.svg")).contains("suffix"));
         assert!(refused(inside("json")).contains("suffix"));
         assert!(refused("/dev/fd/../null.json".into()).contains("-o"));

@@ -14,6 +14,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use memmap2::Mmap;
 
+use crate::failure::Failure;
+
 /// Where the kernel shows its own type information (5.4 on, with `CONFIG_DEBUG_INFO_BTF`).
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -113,10 +115,10 @@ impl Btf {
     ///
     /// If the kernel has none, or it cannot be understood.
     pub fn of_kernel() -> Result<Self> {
-        let data = read_kernel_btf().with_context(|| {
-            format!(
-                "no type information at {KERNEL_BTF}: mmtrace needs a kernel built with \
-                 CONFIG_DEBUG_INFO_BTF, as distributions build theirs"
+        let data = read_kernel_btf().map_err(|error| {
+            Failure::own(format!("no type information at {KERNEL_BTF}: {error}")).remedy(
+                "mmtrace needs a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions build \
+                 theirs, and /sys mounted.",
             )
         })?;
         Self::index(data).with_context(|| format!("cannot understand {KERNEL_BTF}"))

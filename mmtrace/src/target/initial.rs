@@ -40,6 +40,6 @@ pub(super) fn sigpipe_ignored() -> bool {
 }
 
 /// Whether standard stream 0, 1 or 2 was closed when mmtrace started.
-pub(super) fn stream_closed(stream: i32) -> bool {
+pub(crate) fn stream_closed(stream: i32) -> bool {
     CLOSED_STREAMS.load(Ordering::Relaxed) & (1 << stream) != 0
 }

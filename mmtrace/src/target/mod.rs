@@ -33,6 +33,7 @@ use os_display::Quotable;
 pub use account::Account;
 pub use counters::{Baseline, Faults, ProcIo};
 pub use exit::Exit;
+pub(crate) use initial::stream_closed;
 pub use running::{Outcome, Running, Usage};
 pub use signals::Signals;
 
@@ -153,7 +154,9 @@ impl Stopped {
                 );
             }
         }
-        let baseline = Baseline::read(pid).context("cannot read the new process's counters")?;
+        let baseline = Baseline::read(pid).with_context(|| {
+            format!("cannot read the new process's counters in /proc/{pid} (is /proc mounted?)")
+        })?;
         // SAFETY: the child is not yet reaped, so its id is its own; the new descriptor has no other owner.
         let pidfd = unsafe {
             let descriptor = libc::syscall(libc::SYS_pidfd_open, pid, 0);

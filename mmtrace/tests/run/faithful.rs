@@ -1,6 +1,5 @@
 //! What the target finds is what it would find without mmtrace.
 
-use std::fs;
 use std::io::Write;
 use std::mem;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -153,40 +152,4 @@ fn the_summary_goes_to_standard_error() {
         .unwrap();
     assert_eq!(text(&output.stdout), "out\n");
     assert!(text(&output.stderr).contains("exit 0"));
-}
-
-#[test]
-fn killing_mmtrace_leaves_the_target_alone() {
-    needs_tracing!();
-    let directory = tempfile::tempdir().unwrap();
-    let mark = directory.path().join("mark");
-    let script = format!(
-        "echo ready; read line; echo \"$line\" > '{}'",
-        mark.display()
-    );
-    let mut command = crate::mmtrace_run();
-    command
-        .arg("-o")
-        .arg(directory.path().join("recording.json"))
-        .arg("--")
-        .args(shell(&script));
-    let mut target = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = target.stdout.take().unwrap();
-    crate::read_until(&mut stdout, "ready\n");
-    let mut stdin = target.stdin.take().unwrap();
-    target.kill().unwrap();
-    target.wait().unwrap();
-    stdin.write_all(b"on\n").unwrap();
-    // Its end, which closes the pipe, is what is waited for.
-    std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
-    assert_eq!(fs::read_to_string(&mark).unwrap(), "on\n");
-    assert_eq!(
-        fs::read_dir(directory.path()).unwrap().count(),
-        1,
-        "mmtrace left a file behind"
-    );
 }

@@ -5,6 +5,7 @@ mod descendants;
 mod exit;
 mod faithful;
 mod gate;
+mod hardship;
 mod job_control;
 mod outputs;
 mod progress;
