@@ -152,6 +152,8 @@ impl Session {
                 self.alive = alive;
                 deadline = Instant::now() + FREEING;
             }
+            // An event for each thread that is freed would cost every one that ends; this costs a
+            // run's end a millisecond.
             std::thread::sleep(Duration::from_millis(1));
         }
     }

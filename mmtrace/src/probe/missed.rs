@@ -200,7 +200,7 @@ mod tests {
             eprintln!("skipped: the kernel does not tell: {told:?}");
             return;
         };
-        // Each is in the function until the last one is.
+        // Long enough for a good part of them to be in the function at once.
         let nap = Duration::from_secs(3);
         let sleepers: Vec<_> = (0..200)
             .map(|_| thread::spawn(move || thread::sleep(nap)))

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use mmtrace::recording::Recording;
 
-use crate::{kill, mmtrace_run, needs_tracing, read_until, shell, text};
+use crate::{kill, make_pipe, mmtrace_run, needs_tracing, read_until, shell, text};
 
 /// Leaves a child behind that prints its parent as soon as that is another.
 const ORPHAN: &str =
@@ -29,9 +29,7 @@ struct Left {
 impl Left {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let pipe = directory.path().join("pipe");
-        let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
-        assert!(made.success());
+        let pipe = make_pipe(directory.path());
         let mut mmtrace = mmtrace_run()
             .args(["-q", "--wait-descendants", "-o"])
             .arg(recording_in(directory.path()))

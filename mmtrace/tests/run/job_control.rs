@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 
-use crate::{kill, mmtrace, needs_tracing, read_until, shell, target_of};
+use crate::{FOREVER, kill, mmtrace, needs_tracing, read_until, shell, target_of};
 
 /// mmtrace as a shell starts a job: in a process group of its own.
 fn job(script: &str) -> Child {
@@ -76,7 +76,7 @@ fn continuing_mmtrace_alone_continues_the_target() {
 #[test]
 fn stopping_mmtrace_alone_stops_the_target() {
     needs_tracing!();
-    let mut mmtrace = job("echo ready; exec sleep 60");
+    let mut mmtrace = job(FOREVER);
     read_until(mmtrace.stdout.as_mut().unwrap(), "ready\n");
     let target = target_of(mmtrace.id());
     kill(mmtrace.id().cast_signed(), libc::SIGTSTP);

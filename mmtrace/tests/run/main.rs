@@ -17,6 +17,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 const MMTRACE: &str = env!("CARGO_BIN_EXE_mmtrace");
@@ -75,6 +76,17 @@ fn not_in_the_background() {
 
 fn shell(script: &str) -> [&str; 3] {
     ["sh", "-c", script]
+}
+
+/// A target's script: what it starts only a signal ends.
+const FOREVER: &str = "echo ready; exec sleep infinity";
+
+/// Makes a named pipe in a directory.
+fn make_pipe(directory: &Path) -> PathBuf {
+    let pipe = directory.join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    pipe
 }
 
 fn text(bytes: &[u8]) -> &str {

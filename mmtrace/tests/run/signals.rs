@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 
-use crate::{kill, mmtrace, needs_tracing, read_until, shell, terminal};
+use crate::{FOREVER, kill, mmtrace, needs_tracing, read_until, shell, terminal};
 
 /// Tells of each signal and ends, with status 7, by SIGTERM. What it waits for ends with its input.
 const TELLS: &str = "
@@ -56,7 +56,7 @@ fn what_is_sent_to_mmtrace_reaches_the_target_once() {
 fn a_signal_that_ends_the_target_ends_mmtrace() {
     needs_tracing!();
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGUSR1, 40] {
-        let mut mmtrace = mmtrace(shell("echo ready; exec sleep 60"))
+        let mut mmtrace = mmtrace(shell(FOREVER))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -103,7 +103,7 @@ fn a_terminal_that_hangs_up_is_told_to_the_target() {
     let directory = tempfile::tempdir().unwrap();
     let mark = directory.path().join("mark");
     let script = format!(
-        "trap ': > \"{}\"; exit 5' HUP; echo ready; while :; do sleep 0.01; done",
+        "trap ': > \"{}\"; exit 5' HUP; echo ready; while :; do read -r line; done",
         mark.display()
     );
     let (mut mmtrace, mut terminal) = on_terminal(&script);
