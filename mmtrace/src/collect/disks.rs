@@ -123,7 +123,7 @@ impl Disks {
                 let (Some(before), Some(now)) = (self.0.get(disk), Stat::of(disk)) else {
                     return DiskGrowth::NotThere;
                 };
-                if now.reads == 0 {
+                if now.reads == 0 || is_uncounted(disk) {
                     return DiskGrowth::NotCounted;
                 }
                 grown += now.read_bytes.saturating_sub(before.read_bytes);
@@ -138,6 +138,12 @@ impl Disks {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// Whether a device's statistics are switched off.
+fn is_uncounted(disk: &str) -> bool {
+    let switch = fs::read_to_string(format!("/sys/block/{disk}/queue/iostats"));
+    switch.is_ok_and(|switch| switch.trim() == "0")
 }
 
 /// How long a request may take.
