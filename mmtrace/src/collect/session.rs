@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
-use tokio::io::unix::AsyncFd;
+use tokio::{
+    io::unix::AsyncFd,
+    time::{Instant as TimerInstant, timeout_at},
+};
 
 use super::{
     calibration::{Known, calibrate},
@@ -35,6 +38,8 @@ pub struct Session {
     pub(super) alive: usize,
     /// Hook calls for which the kernel did not run a program.
     pub(super) missed: Missed,
+    /// When to look for processes whose end could not be told.
+    look_at: TimerInstant,
     logger: Option<AsyncFd<EbpfLogger<Print>>>,
 }
 
@@ -65,6 +70,7 @@ impl Session {
             disks: Disks::now(),
             alive: 0,
             missed: Missed::default(),
+            look_at: TimerInstant::now() + LOOKING,
             logger,
         })
     }
@@ -89,23 +95,33 @@ impl Session {
     pub async fn all_ended(&mut self) -> Result<()> {
         loop {
             self.events.drain();
-            if !self.anything_runs()? {
+            if self.events.running() == 0 {
                 return Ok(());
             }
-            // What did not fit the ring buffer is told by nobody: it is looked for now and then.
-            if let Ok(told) = tokio::time::timeout(LOOKING, self.told()).await {
+            if let Ok(told) = timeout_at(self.look_at, self.told()).await {
                 told?;
+            } else if self.ended_untold()? {
+                return Ok(());
+            } else {
+                self.look_at = TimerInstant::now() + LOOKING;
             }
         }
     }
 
-    /// Whether a process that was followed runs.
-    fn anything_runs(&self) -> Result<bool> {
-        if !may_have_missed_ends(&self.attached.ebpf)? {
-            return Ok(self.events.running() > 0);
+    /// Whether everything has ended of which the kernel side could not tell that.
+    fn ended_untold(&mut self) -> Result<bool> {
+        let missed = missed(&self.attached)?;
+        let mut left_out = missed.calls.iter().map(|(program, _)| program);
+        if !may_have_missed_ends(&self.attached.ebpf)?
+            && !left_out.any(|program| program.starts_with("sched_process_exit"))
+        {
+            return Ok(false);
         }
+        let known = self.events.processes.len();
         let [_, running] = threads(&self.attached.ebpf, &self.events)?;
-        Ok(running > 0)
+        // Whom one of them has started meanwhile was perhaps not met on the way through the map.
+        self.events.drain();
+        Ok(running == 0 && self.events.processes.len() == known)
     }
 
     /// Returns when the kernel side has told something.
@@ -192,7 +208,7 @@ impl Session {
 /// What a recording calls the hook calls for which the kernel did not run a program.
 const HOOK_CALLS: &str = "hook_calls";
 
-/// How often is looked for processes whose end was not told.
+/// How often it is looked for processes whose end could not be told.
 const LOOKING: Duration = Duration::from_secs(1);
 
 /// How long the kernel may take to free a thread that has ended and was waited for: it does so
