@@ -65,6 +65,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend([
         case("map/untouched", &[Need::Cold], untouched),
         case("map/one-page-at-a-time", &[Need::Cold], one_page_at_a_time),
+        case("map/remapped-meanwhile", &[], remapped),
         case("map/truncated", &[], truncated),
     ]);
     cases
@@ -182,6 +183,29 @@ fn one_page_at_a_time(site: &Site) -> anyhow::Result<Scene> {
         if let Some(wait_ns) = check.sum(&mapped, "disk_wait_ns") {
             check.at_least(&mapped, "kernel_time_ns", wait_ns);
         }
+        Ok(())
+    }))
+}
+
+/// Each fault is on the file, though other threads change the tree of mappings while it is looked
+/// up in there.
+fn remapped(site: &Site) -> anyhow::Result<Scene> {
+    const THREADS: u64 = 6;
+    const SIZE_BYTES: u64 = 1_000_003;
+    let rounds = if site.small { 29 } else { 997 };
+    let file = site.data_in(State::Warm, SIZE_BYTES)?;
+    let pages = SIZE_BYTES.div_ceil(files::page_size());
+    let command = site.workload(
+        "remapped",
+        &[&file, &THREADS.to_string(), &rounds.to_string()],
+    );
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.touched_pages == THREADS * rounds * pages && truth.faults.minor > 0);
+        let mapped = on(&file, "mmap");
+        check.equal(&mapped, "minor_faults", truth.faults.minor);
+        check.equal(&mapped, "major_faults", truth.faults.major);
+        check.faults(&not_on(&file, "mmap"), 0);
+        check.process_count(1);
         Ok(())
     }))
 }

@@ -1,6 +1,11 @@
 //! Mappings, touched in known ways.
 
-use std::{fs, os::fd::AsRawFd as _};
+use std::{
+    fs,
+    os::fd::{AsRawFd as _, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use anyhow::{Context as _, bail};
 
@@ -113,6 +118,76 @@ fn accessible_bytes(mapping: &sys::Mapping) -> anyhow::Result<u64> {
         .and_then(|rest| rest.trim().strip_suffix(" kB"))
         .context("the mapping is not in /proc/self/smaps")?;
     Ok(resident_kib.trim().parse::<u64>()? * 1024)
+}
+
+/// Threads that each map a file, load a byte of each of its pages and unmap it, `ROUNDS` times,
+/// while as many others map and unmap anonymous memory: the kernel's tree of mappings changes
+/// during the faults. The truth's faults are those taken by the loads.
+pub(super) fn remapped(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    let path = arguments.path()?;
+    let threads = arguments.number()?;
+    let rounds = arguments.number()?;
+    let size = usize::try_from(path.metadata()?.len())?;
+    let file = sys::open(&path, libc::O_RDONLY)?;
+    let done = AtomicBool::new(false);
+    let loaded: Vec<anyhow::Result<Truth>> = thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| map_and_unmap(&done));
+        }
+        let loading: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| map_and_load(&file, size, rounds)))
+            .collect();
+        let loaded = loading
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| bail!("a thread panicked")))
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        loaded
+    });
+    let mut truth = Truth::default();
+    for part in loaded {
+        let part = part?;
+        truth.touched_pages += part.touched_pages;
+        truth.faults.minor += part.faults.minor;
+        truth.faults.major += part.faults.major;
+    }
+    Ok(truth)
+}
+
+/// Maps and unmaps pieces of anonymous memory until it is told to end.
+fn map_and_unmap(done: &AtomicBool) {
+    /// So many that the tree has to split nodes and to join them again.
+    const PIECES: usize = 40;
+    while !done.load(Ordering::Relaxed) {
+        let pieces = (0..PIECES).map(|index| {
+            // Neighbours with the same protection would become one mapping.
+            let protection = [libc::PROT_READ, libc::PROT_NONE][index % 2];
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            sys::Mapping::new(None, 2 * page_size(), protection, flags)
+        });
+        let pieces: Vec<_> = pieces
+            .map(|piece| piece.expect("anonymous memory can be mapped"))
+            .collect();
+        drop(pieces);
+    }
+}
+
+fn map_and_load(file: &OwnedFd, size: usize, rounds: usize) -> anyhow::Result<Truth> {
+    let mut truth = Truth::default();
+    // What is measured with is touched before.
+    sys::thread_faults();
+    for _ in 0..rounds {
+        let mapping = sys::Mapping::new(Some(file), size, libc::PROT_READ, libc::MAP_SHARED)?;
+        let before = sys::thread_faults();
+        for offset in (0..size).step_by(page_size()) {
+            mapping.load(offset);
+        }
+        let faults = sys::thread_faults().since(before);
+        truth.faults.minor += faults.minor;
+        truth.faults.major += faults.major;
+        truth.touched_pages += size.div_ceil(page_size()) as u64;
+    }
+    Ok(truth)
 }
 
 /// Reads a file once, maps it, cuts it off and loads what is gone: ends by `SIGBUS`.

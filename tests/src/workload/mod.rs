@@ -45,6 +45,7 @@ const WORKLOADS: &[Workload] = &[
     workload("thread-exec", "FILE SIZE", processes::thread_exec),
     workload("orphan", "FILE SIZE", processes::orphan),
     workload("touch", "FILE OPTION,..", maps::touch),
+    workload("remapped", "FILE THREADS ROUNDS", maps::remapped),
     workload("truncated", "FILE SIZE", maps::truncated),
     workload("prefetch", "FILE HOW", advice::prefetch),
     workload("write", "FILE CALL SIZE CALLS", streams::write),

@@ -241,10 +241,19 @@ pub(crate) fn exec_self(arguments: &[&OsStr]) -> anyhow::Error {
 
 /// The faults that the kernel has charged to this process so far.
 pub(crate) fn faults() -> Faults {
+    faults_of(libc::RUSAGE_SELF)
+}
+
+/// The faults that the kernel has charged to this thread so far.
+pub(crate) fn thread_faults() -> Faults {
+    faults_of(libc::RUSAGE_THREAD)
+}
+
+fn faults_of(who: i32) -> Faults {
     // SAFETY: `rusage` is plain data, for which zeros are a value; the call fills it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        libc::getrusage(who, &mut usage);
         usage
     };
     Faults {
