@@ -27,12 +27,13 @@ pub(crate) fn cache_filled(ctx: &RawTracePointContext) {
     let folio: u64 = ctx.arg(0);
     let inode = file::inode_of_folio(folio);
     let key = file::key_of_inode(inode);
-    let metadata = file::is_block_device(inode);
-    if metadata && let Some(device) = BLOCK_DEVICES.get_ptr_mut(0) {
+    if file::is_block_device(inode)
+        && let Some(device) = BLOCK_DEVICES.get_ptr_mut(0)
+    {
         // SAFETY: a valid entry, into which everybody writes the same.
         unsafe { *device = key.device };
     }
-    let charge = charge(thread, key, metadata);
+    let charge = charge(thread, key, file::has_own_blocks(inode));
     if charge.file == key {
         file::tell_inode(key, inode);
     }
@@ -179,9 +180,9 @@ fn count(thread: &mut Thread, bio: u64, operation: u32, bytes: u64) {
         (file::inode_of_folio(folio), false)
     };
     let key = file::key_of_inode(inode);
-    // A file system's own blocks: marked by it, or in its device's page cache.
+    // A file system's own blocks: marked by it, in its device's page cache, or in a tree of its own.
     let meta_bit = 1u32 << (kernel!(req_meta) & 31);
-    let metadata = (operation & meta_bit != 0 && !direct) || file::is_block_device(inode);
+    let metadata = operation & meta_bit != 0 || file::has_own_blocks(inode);
     let mut charge = charge(thread, key, metadata);
     if anonymous && !direct {
         charge.path = SWAP;

@@ -105,6 +105,17 @@ pub(crate) fn is_block_device(inode: u64) -> bool {
     mode_of(inode) & S_IFMT == S_IFBLK
 }
 
+/// Whether an inode is one that a file system keeps for itself, such as btrfs's tree: no directory
+/// has it. (Its mode says nothing: it may be left from an inode that was there before.)
+pub(crate) fn is_internal(inode: u64) -> bool {
+    inode != 0 && pointer(inode, kernel!(inode_dentry)) == 0 && !is_block_device(inode)
+}
+
+/// Whether an inode's pages are a file system's own blocks, unless it is read as a file.
+pub(crate) fn has_own_blocks(inode: u64) -> bool {
+    is_block_device(inode) || is_internal(inode)
+}
+
 /// Under which path a call on a file belongs that would be `path` on a regular file.
 pub(crate) fn path_for(file: u64, inode: u64, path: u32) -> u32 {
     match mode_of(inode) & S_IFMT {
@@ -253,6 +264,9 @@ pub extern "C" fn mmtrace_announce_inode(number: u64, rest: u64, inode: u64) -> 
     let dentry = alias.wrapping_sub(u64::from(kernel!(dentry_alias)));
     describe(target, key, inode, dentry);
     target.event.complete = 0;
+    if is_internal(inode) {
+        target.event.mode = 0;
+    }
     set!(target.walk.at, 0);
     if alias != 0 {
         append(target, dentry);

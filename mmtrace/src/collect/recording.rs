@@ -239,7 +239,8 @@ fn files(
         .map(|(key, id)| {
             let seen = seen.get(key);
             let name = seen.and_then(name);
-            // What a file system keeps for itself has no name (btrfs' own tree), nor type.
+            // What a file system keeps for itself has no name (btrfs's own tree), nor type: the
+            // kernel programs tell it without.
             if name.is_none() && seen.is_none_or(|seen| seen.mode & S_IFMT != 0) {
                 *lost.entry("names".to_owned()).or_default() += 1;
             }
