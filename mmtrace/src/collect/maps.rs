@@ -8,7 +8,7 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapError},
 };
-use mmtrace_common::{CALIBRATION_PROCESS, Lost, Measures, RowKey, Thread, Truth};
+use mmtrace_common::{CALIBRATION_PROCESS, FileKey, Lost, Measures, RowKey, Thread, Truth};
 
 /// What was counted.
 #[derive(Clone, Debug, Default)]
@@ -30,10 +30,17 @@ pub(super) struct Counted {
 /// If a map cannot be read.
 pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
     let mut result = Counted::default();
+    let aliases: HashMap<_, FileKey, FileKey> = HashMap::try_from(map(ebpf, "ALIASES")?)?;
+    let aliases: BTreeMap<FileKey, FileKey> = aliases.iter().collect::<Result<_, _>>()?;
+    // What was counted before an alias was known is the same file's.
+    let mut add = |mut key: RowKey, measures: &Measures| {
+        key.file = aliases.get(&key.file).copied().unwrap_or(key.file);
+        sum(result.rows.entry(key).or_default(), measures);
+    };
     let rows: HashMap<_, RowKey, Measures> = HashMap::try_from(map(ebpf, "ROWS")?)?;
     for entry in rows.iter() {
         let (key, measures) = entry?;
-        add(&mut result.rows, key, &measures);
+        add(key, &measures);
     }
     // Threads that still run, or that the kernel has not freed yet, hold work of their own.
     result.hits = Array::<_, u64>::try_from(map(ebpf, "HITS")?)?
@@ -41,7 +48,7 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         .collect::<Result<_, _>>()?;
     for thread in followed(ebpf)? {
         for pending in thread.pending {
-            add(&mut result.rows, pending.key, &pending.measures);
+            add(pending.key, &pending.measures);
         }
         for (sum, hits) in result.hits.iter_mut().zip(thread.hits) {
             *sum += hits;
@@ -149,10 +156,6 @@ fn followed(ebpf: &Ebpf) -> Result<Vec<Thread>> {
 fn map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a aya::maps::Map> {
     ebpf.map(name)
         .with_context(|| format!("the kernel programs have no map {name}"))
-}
-
-fn add(rows: &mut BTreeMap<RowKey, Measures>, key: RowKey, measures: &Measures) {
-    sum(rows.entry(key).or_default(), measures);
 }
 
 fn sum(into: &mut Measures, more: &Measures) {
