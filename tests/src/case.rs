@@ -1,6 +1,7 @@
 //! What a case is: what it needs, what it runs, what must come out.
 
 use std::{
+    any::Any,
     ffi::{OsStr, OsString},
     fs,
     io::Read as _,
@@ -23,6 +24,8 @@ pub(crate) struct Site {
     pub(crate) directory: PathBuf,
     /// Whether the machine is slow.
     pub(crate) small: bool,
+    /// Disks that may be written to.
+    pub(crate) scratch_disks: Vec<PathBuf>,
     /// This program.
     pub(crate) myself: PathBuf,
 }
@@ -123,8 +126,12 @@ pub(crate) enum Need {
     Program(&'static str),
     /// A program, and strace to know what it reads.
     Traced(&'static str),
-    /// A disk that nothing uses.
+    /// A disk that nothing uses, to be read.
     SpareDisk,
+    /// As many disks that may be written to.
+    ScratchDisks(usize),
+    /// Mounting.
+    Mounts,
     /// `madvise(MADV_POPULATE_READ)`.
     PopulateRead,
     /// A file system that copies when `cp` asks for a copy, and does not share the data.
@@ -156,6 +163,10 @@ pub(crate) struct Scene {
     pub(crate) alone: bool,
     /// mmtrace waits for everything that it started.
     pub(crate) wait_descendants: bool,
+    /// It shares its run with no other case.
+    pub(crate) unshared: bool,
+    /// What has to be there until it has run, and is taken down when dropped.
+    pub(crate) kept: Option<Box<dyn Any>>,
     /// What must come out.
     pub(crate) check: CheckFn,
 }
@@ -175,6 +186,8 @@ impl Scene {
             stdout: Stdout::Exactly(Vec::new()),
             alone: false,
             wait_descendants: false,
+            unshared: false,
+            kept: None,
             check: Box::new(check),
         }
     }
@@ -197,10 +210,27 @@ impl Scene {
         Self { end, ..self }
     }
 
+    /// In a run of its own.
+    pub(crate) fn unshared(self) -> Self {
+        Self {
+            unshared: true,
+            ..self
+        }
+    }
+
+    /// In a run of its own, with this there until it has ended.
+    pub(crate) fn keeping(self, kept: impl Any) -> Self {
+        Self {
+            kept: Some(Box::new(kept)),
+            ..self.unshared()
+        }
+    }
+
     /// Started by mmtrace itself.
     pub(crate) fn alone(self) -> Self {
         Self {
             alone: true,
+            unshared: true,
             ..self
         }
     }
@@ -264,7 +294,8 @@ pub(crate) fn rehearse(command: &[OsString]) -> anyhow::Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Where a program is; `None` when it is not installed.
+/// Where a program is, in `PATH` or the administrator's directories that a user's lacks; `None` when
+/// it is not installed.
 ///
 /// Version managers' shims are passed over: they start other programs before the one meant.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
@@ -275,5 +306,7 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
         fs::File::open(&program).ok()?.read_exact(&mut head).ok()?;
         (head == *b"\x7fELF").then_some(program)
     };
-    std::env::split_paths(&path).find_map(found)
+    std::env::split_paths(&path)
+        .chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from))
+        .find_map(found)
 }

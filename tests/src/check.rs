@@ -133,6 +133,11 @@ impl<'a> Check<'a> {
         self.require(rows, measure, "at least ", least, |sum| sum >= least);
     }
 
+    /// Requires the sum of `measure` over `rows` to be at most `most`.
+    pub(crate) fn at_most(&mut self, rows: &Rows, measure: &str, most: u64) {
+        self.require(rows, measure, "at most ", most, |sum| sum <= most);
+    }
+
     /// Requires both kinds of faults of `rows` to add up to `expected`.
     pub(crate) fn faults(&mut self, rows: &Rows, expected: u64) {
         self.require_faults(rows, &expected.to_string(), |sum| sum == expected);
@@ -187,6 +192,14 @@ impl<'a> Check<'a> {
         let found = self.recording.files_named(file).len();
         self.that(found == 1, || {
             format!("files named {file:?}: recorded {found}, must be 1")
+        });
+    }
+
+    /// Requires no file in the recording to have this name.
+    pub(crate) fn is_not_named(&mut self, file: &Path) {
+        let found = self.recording.files_named(file).len();
+        self.that(found == 0, || {
+            format!("files named {file:?}: recorded {found}, must be none")
         });
     }
 

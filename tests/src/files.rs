@@ -121,7 +121,7 @@ pub(crate) fn cached_bytes(path: &Path) -> anyhow::Result<u64> {
 }
 
 /// Bytes in a file, or on a block device.
-fn size_bytes(file: &fs::File) -> anyhow::Result<u64> {
+pub(crate) fn size_bytes(file: &fs::File) -> anyhow::Result<u64> {
     use std::{io::Seek as _, os::unix::fs::FileTypeExt as _};
     let metadata = file.metadata()?;
     if metadata.file_type().is_block_device() {

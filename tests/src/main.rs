@@ -3,9 +3,11 @@
 mod case;
 mod cases;
 mod check;
+mod devices;
 mod files;
 mod invariants;
 mod leftovers;
+mod mounts;
 mod needs;
 mod recording;
 mod runner;
@@ -38,9 +40,12 @@ enum Command {
         /// A backend to test, which must work here [default: every one that does].
         #[arg(long)]
         backend: Vec<String>,
-        /// Only the cases whose name contains this.
-        #[arg(long, default_value = "")]
-        filter: String,
+        /// Only the cases whose name contains this; given again, that too.
+        #[arg(long)]
+        filter: Vec<String>,
+        /// A disk that may be written to: what is on it is lost.
+        #[arg(long)]
+        scratch_disk: Vec<PathBuf>,
         /// Print the cases' names and run none.
         #[arg(long)]
         list: bool,
@@ -78,11 +83,12 @@ fn run(command: Command) -> anyhow::Result<bool> {
             dir,
             backend,
             filter,
+            scratch_disk,
             list,
             small,
         } => {
             let mut cases = cases::all();
-            cases.retain(|case| case.name.contains(&filter));
+            cases.retain(|case| filter.iter().all(|text| case.name.contains(text)));
             anyhow::ensure!(!cases.is_empty(), "no case's name contains {filter:?}");
             if list {
                 cases.iter().for_each(|case| println!("{}", case.name));
@@ -92,6 +98,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
                 mmtrace,
                 directory: dir,
                 backends: backend,
+                scratch_disks: scratch_disk,
                 small,
             };
             let tally = runner::run(&options, &cases)?;

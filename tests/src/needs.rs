@@ -12,20 +12,23 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     case::{Need, find_program, rehearse, words},
-    files,
+    files, mounts,
 };
 
 /// Answers, remembered.
 pub(crate) struct Here {
     directory: PathBuf,
+    scratch_disks: usize,
     known: HashMap<Need, Option<String>>,
 }
 
 impl Here {
-    /// What there is for cases whose files are below `directory`.
-    pub(crate) fn new(directory: &Path) -> Self {
+    /// What there is for cases whose files are below `directory`, with so many disks that may be
+    /// written to.
+    pub(crate) fn new(directory: &Path, scratch_disks: usize) -> Self {
         Self {
             directory: directory.to_owned(),
+            scratch_disks,
             known: HashMap::new(),
         }
     }
@@ -36,7 +39,7 @@ impl Here {
             self.known
                 .entry(*need)
                 .or_insert_with(|| {
-                    try_out(*need, &self.directory)
+                    try_out(*need, &self.directory, self.scratch_disks)
                         .err()
                         .map(|e| format!("{e:#}"))
                 })
@@ -45,7 +48,7 @@ impl Here {
     }
 }
 
-fn try_out(need: Need, directory: &Path) -> anyhow::Result<()> {
+fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result<()> {
     match need {
         Need::Cold => try_cold(directory),
         Need::DirectIo => try_direct(directory),
@@ -53,10 +56,19 @@ fn try_out(need: Need, directory: &Path) -> anyhow::Result<()> {
             .map(drop)
             .with_context(|| format!("{name} is not installed")),
         Need::Traced(name) => {
-            try_out(Need::Program(name), directory)?;
+            try_out(Need::Program(name), directory, scratch_disks)?;
             try_strace()
         }
+        Need::SpareDisk if scratch_disks > 0 => Ok(()),
         Need::SpareDisk => spare_disk().map(drop).context("every disk is in use"),
+        Need::ScratchDisks(needed) => {
+            ensure!(
+                scratch_disks >= needed,
+                "disks that may be written to: {scratch_disks}, needed are {needed}"
+            );
+            Ok(())
+        }
+        Need::Mounts => mounts::own_namespace().context("nothing can be mounted here"),
         Need::PopulateRead => try_populate(),
         Need::CopiesData => try_copy(directory),
         Need::SmallMemory => {
@@ -156,6 +168,16 @@ fn try_copy(directory: &Path) -> anyhow::Result<()> {
 pub(crate) fn spare_disk() -> Option<PathBuf> {
     let mounted = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    // A file system of several devices has a device number of its own.
+    let of_btrfs: Vec<_> = fs::read_dir("/sys/fs/btrfs")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|file_system| fs::read_dir(file_system.path().join("devices")).ok())
+        .flatten()
+        .flatten()
+        .map(|device| device.file_name().to_string_lossy().into_owned())
+        .collect();
     let used = |device: &Path| {
         let number = fs::read_to_string(device.join("dev")).unwrap_or_default();
         let name = device
@@ -172,6 +194,7 @@ pub(crate) fn spare_disk() -> Option<PathBuf> {
                 .lines()
                 .any(|line| line.starts_with(&format!("/dev/{name} ")))
             || holders
+            || of_btrfs.contains(&name)
     };
     let mut disks: Vec<_> = fs::read_dir("/sys/block")
         .ok()?

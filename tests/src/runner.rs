@@ -28,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) directory: PathBuf,
     /// The backends, which must work; empty: every one that does.
     pub(crate) backends: Vec<String>,
+    /// Disks that may be written to.
+    pub(crate) scratch_disks: Vec<PathBuf>,
     /// Whether the machine is slow: small files, and many cases to one start of mmtrace.
     pub(crate) small: bool,
 }
@@ -102,7 +104,12 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
     let touch = ["workload", "touch"].map(OsString::from);
     let all_of_it = [myself.clone().into(), "shared".into()];
     rehearse(&[&[myself.clone().into()], &touch[..], &all_of_it[..]].concat())?;
-    let mut here = Here::new(directory.path());
+    let scratch_disks = options
+        .scratch_disks
+        .iter()
+        .map(|disk| fs::canonicalize(disk).with_context(|| format!("the scratch disk {disk:?}")))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let mut here = Here::new(directory.path(), scratch_disks.len());
     let asked: Vec<&str> = if options.backends.is_empty() {
         BACKENDS.to_vec()
     } else {
@@ -135,6 +142,7 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
             let site = Site {
                 directory: directory.path().join(format!("{backend}-{index}")),
                 small: options.small,
+                scratch_disks: scratch_disks.clone(),
                 myself: myself.clone(),
             };
             let mut tries = tries(case);
@@ -148,18 +156,20 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
                         break None;
                     }
                 };
-                let ready = Ready {
+                let mut ready = Ready {
                     name: case.name.clone(),
                     stdout: site.directory.join("standard-output"),
                     site: site.clone(),
                     scene,
                 };
-                if !ready.scene.alone && options.small {
+                if options.small && !ready.scene.unshared {
                     break Some(ready);
                 }
                 let verdict = run_alone(&tracer, backend, &ready)
                     .unwrap_or_else(|error| Verdict::Failed(vec![format!("{error:#}")]));
-                fs::remove_dir_all(&ready.site.directory)?;
+                // What is mounted in the directory goes first.
+                drop(ready.scene.kept.take());
+                fs::remove_dir_all(&site.directory)?;
                 tries -= 1;
                 if tries == 0 || !matches!(verdict, Verdict::Failed(_)) {
                     tally.report(&ready.name, backend, &verdict);

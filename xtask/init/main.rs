@@ -23,7 +23,9 @@ use rustix::mount::{MountFlags, mount, mount_bind, mount_move};
 use rustix::process::{WaitOptions, wait};
 use rustix::system::{RebootCommand, init_module, reboot};
 
-use job::{Disk, JOB_FILE, Job, REPORT_PORT, ROOT_TAG, Report, STDERR_PORT, STDOUT_PORT};
+use job::{
+    DISK_LINKS, Disk, JOB_FILE, Job, REPORT_PORT, ROOT_TAG, Report, STDERR_PORT, STDOUT_PORT,
+};
 
 fn main() {
     if let Err(error) = run() {
@@ -61,7 +63,7 @@ fn run_job(job: &Job, report: &mut File) -> Result<u8> {
     let all_modules = Path::new(OsStr::from_bytes(&job.all_modules));
     change_root(&[directory, all_modules])?;
     for disk in &job.disks {
-        mount_disk(disk)?;
+        set_up_disk(disk)?;
     }
     fs::create_dir_all("/lib/modules")?;
     mount_bind(all_modules, "/lib/modules").context("cannot bind /lib/modules")?;
@@ -119,11 +121,9 @@ fn change_root(needed: &[&Path]) -> Result<()> {
     Ok(())
 }
 
-/// Mounts a disk at /mnt under its name, if it has a file system.
-fn mount_disk(disk: &Disk) -> Result<()> {
-    let Some(file_system) = &disk.file_system else {
-        return Ok(());
-    };
+/// Links a disk to where a device manager would, and mounts it at /mnt under its name if it has a
+/// file system.
+fn set_up_disk(disk: &Disk) -> Result<()> {
     let device = fs::read_dir("/sys/block")?
         .filter_map(Result::ok)
         .find(|entry| {
@@ -132,7 +132,13 @@ fn mount_disk(disk: &Disk) -> Result<()> {
         })
         .with_context(|| format!("no disk has the serial number {}", disk.name))?;
     let device = Path::new("/dev").join(device.file_name());
-    mount_new(device, format!("/mnt/{}", disk.name), file_system, "")
+    fs::create_dir_all(DISK_LINKS)?;
+    let link = Path::new(DISK_LINKS).join(format!("virtio-{}", disk.name));
+    symlink(&device, &link).with_context(|| format!("cannot link {}", link.display()))?;
+    match &disk.file_system {
+        Some(kind) => mount_new(device, format!("/mnt/{}", disk.name), kind, ""),
+        None => Ok(()),
+    }
 }
 
 /// Runs the command to its end and passes its outputs on; returns its exit status.

@@ -17,7 +17,7 @@ const BPF_LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
 /// Programs that the virtual machines need, with the Debian package of each.
-const TEST_PROGRAMS: [(&str, &str); 9] = [
+const TEST_PROGRAMS: [(&str, &str); 13] = [
     ("cpio", "cpio"),
     ("depmod", "kmod"),
     ("modprobe", "kmod"),
@@ -27,6 +27,10 @@ const TEST_PROGRAMS: [(&str, &str); 9] = [
     ("mkfs.xfs", "xfsprogs"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("dpkg-deb", "dpkg"),
+    ("losetup", "mount"),
+    ("dmsetup", "dmsetup"),
+    ("cryptsetup", "cryptsetup-bin"),
+    ("mdadm", "mdadm"),
 ];
 
 /// The Debian package of QEMU for this machine's architecture.
@@ -38,7 +42,7 @@ const LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=300";
 /// What to set up.
 #[derive(Args, Default)]
 pub(crate) struct Options {
-    /// Also what the tests need: QEMU, file-system tools.
+    /// Also what the tests need: QEMU, tools for file systems and block devices.
     #[arg(long)]
     pub(crate) tests: bool,
 }

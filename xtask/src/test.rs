@@ -14,7 +14,7 @@ use clap::Args;
 
 use crate::command::{as_root, cargo, target_dir};
 use crate::tally::{Tally, Tee};
-use crate::vm::{self, KERNELS, Kernel, MachineOptions};
+use crate::vm::{self, DiskRequest, KERNELS, Kernel, MachineOptions};
 use crate::{build, setup};
 
 /// How long the suite may take in one virtual machine; it is usually done in a third of this.
@@ -36,7 +36,7 @@ pub(crate) struct Options {
 
 /// Runs the tests; fails if one of them does.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let named: Vec<&Kernel> = options
+    let named: Vec<&'static Kernel> = options
         .kernels
         .iter()
         .map(|name| Kernel::by_name(name))
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     } else {
         setup::for_tests()
     };
-    let mut suites = Vec::new();
+    let mut ready_kernels = Vec::new();
     for kernel in kernels {
         // One after the other: they come from the same mirror.
         let ready = match &lab {
@@ -75,13 +75,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             Err(error) => Err(format!("{error:#}")),
         };
         match ready {
-            Ok(()) => suites.push(kernel),
+            Ok(()) => ready_kernels.push(kernel),
             Err(reason) => tally += skipped(&reason, &kernel.to_string()),
         }
     }
-    if !suites.is_empty() {
-        heading("the suite in virtual machines, each line with its kernel");
-        tally += suite.run_in_vms(&suites)?;
+    if !ready_kernels.is_empty() {
+        heading("the suite in virtual machines, each line with its kernel and what is tried there");
+        tally += suite.run_in_vms(&suite.machines(&ready_kernels)?)?;
     }
     println!("\n{tally}");
     Ok(if tally.failed == 0 {
@@ -121,6 +121,58 @@ fn crate_tests() -> Result<Tally> {
     Ok(tally)
 }
 
+/// What is tried on a kernel, in a machine of its own.
+struct Trial {
+    /// As in the output.
+    name: &'static str,
+    /// The kernels to try it on; empty: all.
+    kernels: &'static [&'static str],
+    /// Memory in MiB.
+    memory: u32,
+    /// The file system under test first, then disks to be written to.
+    disks: &'static [&'static str],
+    /// Stock kernels have all three: one that is refused there is a failure.
+    backends: &'static [&'static str],
+    /// Only the cases whose names contain this.
+    filter: &'static str,
+}
+
+/// Every trial, the longest first.
+const TRIALS: [Trial; 4] = [
+    Trial {
+        name: "ext4",
+        kernels: &[],
+        memory: 2048,
+        disks: &["ext4=2G", "raw=512M", "raw=512M"],
+        backends: &["fentry", "kprobe", "tracepoint"],
+        filter: "",
+    },
+    Trial {
+        name: "xfs",
+        kernels: &["5.10", "6.1", "6.18"],
+        memory: 2048,
+        disks: &["xfs=2G"],
+        backends: &["fentry"],
+        filter: "",
+    },
+    Trial {
+        name: "btrfs",
+        kernels: &["5.10", "6.12", "7"],
+        memory: 2048,
+        disks: &["btrfs=2G"],
+        backends: &["fentry"],
+        filter: "",
+    },
+    Trial {
+        name: "little memory",
+        kernels: &[],
+        memory: 384,
+        disks: &["ext4=2G"],
+        backends: &["fentry"],
+        filter: "larger-than-memory",
+    },
+];
+
 /// The integration suite.
 struct Suite<'a> {
     mmtrace: PathBuf,
@@ -151,21 +203,46 @@ impl Suite<'_> {
         Ok(count(&output, succeeded))
     }
 
-    /// Runs the suite on these kernels: as many at a time as there are processors, since an
+    /// Which trials to make on which kernels: those that have a case that is asked for.
+    fn machines<'k>(&self, kernels: &[&'k Kernel]) -> Result<Vec<(&'static Trial, &'k Kernel)>> {
+        let mut machines = Vec::new();
+        for trial in &TRIALS {
+            if !trial.filter.is_empty() && !self.has_cases(trial)? {
+                continue;
+            }
+            let on = kernels.iter().filter(|kernel| {
+                trial.kernels.is_empty() || trial.kernels.contains(&kernel.series)
+            });
+            machines.extend(on.map(|kernel| (trial, *kernel)));
+        }
+        Ok(machines)
+    }
+
+    /// Whether any of a trial's cases is asked for.
+    fn has_cases(&self, trial: &Trial) -> Result<bool> {
+        let listing = Command::new(&self.program)
+            .args(self.arguments(Path::new(".")))
+            .args(["--list", "--filter", trial.filter])
+            .output()
+            .context("cannot list the suite's cases")?;
+        Ok(listing.status.success())
+    }
+
+    /// Runs the suite in these machines: as many at a time as there are processors, since an
     /// emulated machine keeps one busy.
-    fn run_in_vms(&self, kernels: &[&Kernel]) -> Result<Tally> {
+    fn run_in_vms(&self, machines: &[(&Trial, &Kernel)]) -> Result<Tally> {
         build::vm_init()?;
         let at_once = thread::available_parallelism().map_or(1, NonZero::get);
         let next = AtomicUsize::new(0);
         let work = || {
             let mut tally = Tally::default();
-            while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                tally += self.run_in_vm(kernel)?;
+            while let Some((trial, kernel)) = machines.get(next.fetch_add(1, Ordering::Relaxed)) {
+                tally += self.run_in_vm(trial, kernel)?;
             }
             anyhow::Ok(tally)
         };
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..at_once.min(kernels.len()))
+            let workers: Vec<_> = (0..at_once.min(machines.len()))
                 .map(|_| scope.spawn(work))
                 .collect();
             let mut sum = Tally::default();
@@ -176,24 +253,40 @@ impl Suite<'_> {
         })
     }
 
-    fn run_in_vm(&self, kernel: &Kernel) -> Result<Tally> {
+    fn run_in_vm(&self, trial: &Trial, kernel: &Kernel) -> Result<Tally> {
+        let disks: Vec<DiskRequest> = trial
+            .disks
+            .iter()
+            .map(|disk| disk.parse())
+            .collect::<Result<_>>()?;
+        let (under_test, scratch) = disks.split_first().context("a trial has no disk")?;
+        let directory = Path::new("/mnt").join(under_test.kind());
+        let mut command = vec![self.program.clone().into()];
+        command.extend(self.arguments(&directory));
+        command.push("--small".into());
+        command.extend(["--filter".into(), trial.filter.into()]);
+        for backend in trial.backends {
+            command.extend(["--backend".into(), backend.into()]);
+        }
+        for link in vm::disk_links(scratch) {
+            command.extend(["--scratch-disk".into(), link.into()]);
+        }
         let machine = MachineOptions {
-            memory: 2048,
+            memory: trial.memory,
             cpus: 2,
-            disks: vec!["ext4=2G".parse()?],
+            disks,
             icount: false,
             append: Vec::new(),
             timeout: Some(SUITE_TIMEOUT_S),
         };
-        let mut command = vec![self.program.clone().into()];
-        command.extend(self.arguments(Path::new("/mnt/ext4")));
-        command.push("--small".into());
-        // Stock kernels have all three: one that is refused there is a failure.
-        for backend in ["fentry", "kprobe", "tracepoint"] {
-            command.extend(["--backend".into(), backend.into()]);
-        }
-        let stdout = Tee::labelled(format!("{:5}", kernel.series));
-        match vm::boot(kernel, &machine, &command, stdout, io::stderr()) {
+        let label = format!("{:5}{:14}", kernel.series, trial.name);
+        match vm::boot(
+            kernel,
+            &machine,
+            &command,
+            Tee::labelled(label),
+            io::stderr(),
+        ) {
             Ok((status, output, _)) => Ok(count(&output.text(), status == 0)),
             Err(error) => {
                 println!("FAILED: {error:#}");

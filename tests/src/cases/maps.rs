@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 
-use super::reads::as_made;
+use super::reads::{as_made, larger_than_memory_bytes};
 use crate::{
     case::{Case, Need, Scene, Site, State, case},
     check::{all_of, all_on, not_on, on},
@@ -65,6 +65,11 @@ pub(super) fn cases() -> Vec<Case> {
     cases.extend([
         case("map/untouched", &[Need::Cold], untouched),
         case("map/one-page-at-a-time", &[Need::Cold], one_page_at_a_time),
+        case(
+            "map/larger-than-memory",
+            &[Need::Cold, Need::SmallMemory],
+            larger,
+        ),
         case("map/remapped-meanwhile", &[], remapped),
         case("map/truncated", &[], truncated),
     ]);
@@ -185,6 +190,24 @@ fn one_page_at_a_time(site: &Site) -> anyhow::Result<Scene> {
         }
         Ok(())
     }))
+}
+
+/// A mapping that cannot be in memory all at once is still read exactly once from start to end.
+fn larger(site: &Site) -> anyhow::Result<Scene> {
+    let size = larger_than_memory_bytes()?;
+    let file = site.data_in(State::Cold, size)?;
+    let from_disk = site.on_disk_bytes(size)?;
+    let command = site.workload("touch", &[&file, &"shared"]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.touched_pages == size.div_ceil(files::page_size()));
+        let mapped = on(&file, "mmap");
+        check.equal(&mapped, "minor_faults", truth.faults.minor);
+        check.equal(&mapped, "major_faults", truth.faults.major);
+        check.equal(&mapped, "disk_read_bytes", from_disk);
+        check.equal(&not_on(&file, "mmap"), "disk_read_bytes", 0);
+        Ok(())
+    })
+    .unshared())
 }
 
 /// Each fault is on the file, though other threads change the tree of mappings while it is looked

@@ -2,12 +2,14 @@
 
 mod coreutils;
 mod disks;
+mod file_systems;
 mod maps;
 mod names;
 mod processes;
 mod programs;
 mod python;
 mod reads;
+mod stacked;
 mod streams;
 
 use crate::case::Case;
@@ -23,6 +25,8 @@ pub(crate) fn all() -> Vec<Case> {
         streams::cases(),
         processes::cases(),
         disks::cases(),
+        file_systems::cases(),
+        stacked::cases(),
         programs::cases(),
     ]
     .into_iter()

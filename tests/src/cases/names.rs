@@ -51,8 +51,7 @@ fn deep(site: &Site) -> anyhow::Result<Scene> {
     std::fs::create_dir_all(&directory)?;
     let below = Site {
         directory,
-        small: site.small,
-        myself: site.myself.clone(),
+        ..site.clone()
     };
     named(&below, b"at the bottom")
 }

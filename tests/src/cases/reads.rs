@@ -10,7 +10,7 @@ use anyhow::ensure;
 
 use crate::{
     case::{Case, Need, Scene, Site, State, case},
-    check::{Check, Rows, all_of, not_on, on},
+    check::{Check, Rows, all_of, all_on, not_on, on},
     files,
     needs::{memory_bytes, spare_disk},
     truth::Truth,
@@ -170,9 +170,14 @@ fn sparse_with_data(site: &Site) -> anyhow::Result<Scene> {
     }))
 }
 
+/// The size of a file that cannot be in memory all at once.
+pub(super) fn larger_than_memory_bytes() -> anyhow::Result<u64> {
+    Ok(memory_bytes()? / 4 * 5 / 4096 * 4096 + 1_511)
+}
+
 /// A file that cannot be in memory all at once is still read exactly once from start to end.
 fn larger(site: &Site) -> anyhow::Result<Scene> {
-    let size = memory_bytes()? / 4 * 5 / 4096 * 4096 + 1_511;
+    let size = larger_than_memory_bytes()?;
     let file = site.data_in(State::Cold, size)?;
     let from_disk = site.on_disk_bytes(size)?;
     let command = site.workload("read", &[&file, &"read", &"1000003"]);
@@ -180,28 +185,42 @@ fn larger(site: &Site) -> anyhow::Result<Scene> {
         ensure!(truth.returned_bytes == size);
         as_made(check, &on(&file, "read"), truth);
         check.equal(&on(&file, "read"), "disk_read_bytes", from_disk);
+        check.equal(&not_on(&file, "read"), "disk_read_bytes", 0);
         Ok(())
     })
-    .alone())
+    .unshared())
 }
 
-/// The start of a disk that nothing uses, by the device's own file.
-fn block_device(_site: &Site) -> anyhow::Result<Scene> {
+/// The start of a disk that nothing uses, by the device's own file: what came from the disk is what
+/// is in the device's page cache now.
+fn block_device(site: &Site) -> anyhow::Result<Scene> {
     const CALLS: u64 = 101;
-    let Some(disk) = spare_disk() else {
+    let scratch = site.scratch_disks.first().cloned();
+    let Some(disk) = scratch.or_else(spare_disk) else {
         anyhow::bail!("the spare disk is gone");
     };
     State::Cold.bring(&disk)?;
-    let command = _site.workload(
+    // Its page cache goes when nobody has it open any more.
+    let open = fs::File::open(&disk)?;
+    let command = site.workload(
         "read",
         &[&disk, &"read", &READ_BYTES.to_string(), &CALLS.to_string()],
     );
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.returned_bytes == CALLS * READ_BYTES);
-        as_made(check, &on(&disk, "read"), truth);
-        check.at_least(&on(&disk, "read"), "disk_read_bytes", truth.returned_bytes);
+        let read = on(&disk, "read");
+        as_made(check, &read, truth);
+        let cached = files::cached_bytes(&disk)?;
+        let asked = truth.returned_bytes.next_multiple_of(files::page_size());
+        ensure!(cached > asked, "there was no readahead");
+        check.equal(&read, "disk_read_bytes", cached);
+        check.equal(&read, "cache_filled_bytes", cached);
+        check.at_least(&read, "readahead_bytes", cached - asked);
+        check.equal(&not_on(&disk, "read"), "disk_read_bytes", 0);
+        check.equal(&all_on("metadata"), "disk_read_bytes", 0);
         Ok(())
-    }))
+    })
+    .keeping(open))
 }
 
 /// `O_DIRECT` fills no cache: each byte comes from the disk, up to the end of its block.

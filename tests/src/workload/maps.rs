@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::{Arguments, reads::page_size, sys};
+use super::{
+    Arguments,
+    reads::{page_size, read_file},
+    sys,
+};
 use crate::truth::Truth;
 
 /// From linux/mman.h, 5.14 on: fault in every page for reading.
@@ -118,6 +122,38 @@ fn accessible_bytes(mapping: &sys::Mapping) -> anyhow::Result<u64> {
         .and_then(|rest| rest.trim().strip_suffix(" kB"))
         .context("the mapping is not in /proc/self/smaps")?;
     Ok(resident_kib.trim().parse::<u64>()? * 1024)
+}
+
+/// Reads all of a file, and loads a byte of each page of a mapping of it: first the one, `read` or
+/// `map`, then the other. The truth's faults are those taken by the loads.
+pub(super) fn read_and_map(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    let path = arguments.path()?;
+    let first = arguments.text()?;
+    let size = arguments.number()?;
+    let mut truth = Truth::default();
+    if first == "read" {
+        truth = read_file(&path, "read", size, usize::MAX)?;
+    }
+    let file = sys::open(&path, libc::O_RDONLY)?;
+    let length = usize::try_from(path.metadata()?.len())?;
+    let mapping = sys::Mapping::new(Some(&file), length, libc::PROT_READ, libc::MAP_SHARED)?;
+    sys::thread_faults();
+    let before = sys::thread_faults();
+    for offset in (0..length).step_by(page_size()) {
+        mapping.load(offset);
+        truth.touched_pages += 1;
+    }
+    let faults = sys::thread_faults().since(before);
+    let mapped_bytes = accessible_bytes(&mapping)?;
+    if first == "map" {
+        let read = read_file(&path, "read", size, usize::MAX)?;
+        truth.calls = read.calls;
+        truth.requested_bytes = read.requested_bytes;
+        truth.returned_bytes = read.returned_bytes;
+    }
+    truth.faults = faults;
+    truth.mapped_bytes = mapped_bytes;
+    Ok(truth)
 }
 
 /// Threads that each map a file, load a byte of each of its pages and unmap it, `ROUNDS` times,

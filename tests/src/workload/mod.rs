@@ -20,6 +20,7 @@ use anyhow::{Context as _, bail};
 use crate::truth::Truth;
 
 pub(crate) use sequence::{Plan, Step};
+pub(crate) use sys::c_string;
 
 /// A workload: its name, the names of its arguments, and what it does.
 struct Workload {
@@ -46,6 +47,7 @@ const WORKLOADS: &[Workload] = &[
     workload("orphan", "FILE SIZE", processes::orphan),
     workload("touch", "FILE OPTION,..", maps::touch),
     workload("remapped", "FILE THREADS ROUNDS", maps::remapped),
+    workload("read-and-map", "FILE FIRST SIZE", maps::read_and_map),
     workload("truncated", "FILE SIZE", maps::truncated),
     workload("prefetch", "FILE HOW", advice::prefetch),
     workload("write", "FILE CALL SIZE CALLS", streams::write),

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, Error, Result, bail, ensure};
 
-use super::job::{Disk, JOB_FILE, Job};
+use super::job::{DISK_LINKS, Disk, JOB_FILE, Job};
 use super::kernels::Fetched;
 use crate::command::{output, program};
 
@@ -34,6 +34,13 @@ const RAW: &str = "raw";
 pub(crate) struct DiskRequest {
     file_system: String,
     size_bytes: u64,
+}
+
+impl DiskRequest {
+    /// Its file system, or [`RAW`].
+    pub(crate) fn kind(&self) -> &str {
+        &self.file_system
+    }
 }
 
 impl FromStr for DiskRequest {
@@ -67,16 +74,8 @@ impl FromStr for DiskRequest {
 /// Makes the disks in `dir`; returns what the guest has to know, and each one's image.
 pub(crate) fn make_disks(requests: &[DiskRequest], dir: &Path) -> Result<Vec<(Disk, PathBuf)>> {
     let mut disks: Vec<(Disk, PathBuf)> = Vec::new();
-    for request in requests {
+    for (request, name) in requests.iter().zip(names(requests)) {
         let file_system = &request.file_system;
-        let count = disks
-            .iter()
-            .filter(|(disk, _)| disk.file_system.as_deref().unwrap_or(RAW) == file_system)
-            .count();
-        let name = match count {
-            0 => file_system.clone(),
-            _ => format!("{file_system}{}", count + 1),
-        };
         let image = dir.join(format!("{name}.img"));
         File::create(&image)?.set_len(request.size_bytes)?;
         if file_system != RAW {
@@ -91,6 +90,28 @@ pub(crate) fn make_disks(requests: &[DiskRequest], dir: &Path) -> Result<Vec<(Di
         ));
     }
     Ok(disks)
+}
+
+/// The disks' names: their kind, a second one of a kind with a number.
+fn names(requests: &[DiskRequest]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (index, request) in requests.iter().enumerate() {
+        let kind = &request.file_system;
+        let before = requests[..index].iter().filter(|r| r.file_system == *kind);
+        names.push(match before.count() {
+            0 => kind.clone(),
+            count => format!("{kind}{}", count + 1),
+        });
+    }
+    names
+}
+
+/// Where the guest finds the disks.
+pub(crate) fn disk_links(requests: &[DiskRequest]) -> Vec<String> {
+    names(requests)
+        .iter()
+        .map(|name| format!("{DISK_LINKS}/virtio-{name}"))
+        .collect()
 }
 
 fn make_file_system(file_system: &str, image: &Path) -> Result<()> {

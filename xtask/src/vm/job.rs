@@ -15,6 +15,9 @@ pub(crate) const STDOUT_PORT: &str = "mmtrace.stdout";
 pub(crate) const STDERR_PORT: &str = "mmtrace.stderr";
 pub(crate) const REPORT_PORT: &str = "mmtrace.report";
 
+/// Where disks are found by their serial numbers, after `virtio-`.
+pub(crate) const DISK_LINKS: &str = "/dev/disk/by-id";
+
 /// What to run in the virtual machine, and on what.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Job {

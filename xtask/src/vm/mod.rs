@@ -21,7 +21,7 @@ use clap::{Args, Subcommand};
 
 use crate::command::target_dir;
 use crate::{build, setup};
-use image::DiskRequest;
+pub(crate) use image::{DiskRequest, disk_links};
 use job::Job;
 pub(crate) use kernels::{KERNELS, KEYRING, Kernel};
 use qemu::Machine;
