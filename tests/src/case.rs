@@ -28,6 +28,8 @@ pub(crate) struct Site {
     pub(crate) scratch_disks: Vec<PathBuf>,
     /// This program.
     pub(crate) myself: PathBuf,
+    /// The backend under test.
+    pub(crate) backend: String,
 }
 
 impl Site {
@@ -132,6 +134,8 @@ pub(crate) enum Need {
     ScratchDisks(usize),
     /// Mounting.
     Mounts,
+    /// A control group that limits reads from the disk under test.
+    IoLimit,
     /// `madvise(MADV_POPULATE_READ)`.
     PopulateRead,
     /// A file system that copies when `cp` asks for a copy, and does not share the data.
@@ -163,6 +167,8 @@ pub(crate) struct Scene {
     pub(crate) alone: bool,
     /// mmtrace waits for everything that it started.
     pub(crate) wait_descendants: bool,
+    /// The kernel charges disk reads that this backend does not see: the audit must say so.
+    pub(crate) unseen_disk_reads: bool,
     /// It shares its run with no other case.
     pub(crate) unshared: bool,
     /// What has to be there until it has run, and is taken down when dropped.
@@ -186,6 +192,7 @@ impl Scene {
             stdout: Stdout::Exactly(Vec::new()),
             alone: false,
             wait_descendants: false,
+            unseen_disk_reads: false,
             unshared: false,
             kept: None,
             check: Box::new(check),
@@ -208,6 +215,14 @@ impl Scene {
     /// Ending so.
     pub(crate) fn ending(self, end: End) -> Self {
         Self { end, ..self }
+    }
+
+    /// With disk reads that this backend does not see.
+    pub(crate) fn with_unseen_disk_reads(self) -> Self {
+        Self {
+            unseen_disk_reads: true,
+            ..self
+        }
     }
 
     /// In a run of its own.

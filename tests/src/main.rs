@@ -2,6 +2,7 @@
 
 mod case;
 mod cases;
+mod cgroup;
 mod check;
 mod devices;
 mod files;

@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     case::{Need, find_program, rehearse, words},
+    cgroup::IoLimit,
     files, mounts,
 };
 
@@ -67,6 +68,11 @@ fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result
                 "disks that may be written to: {scratch_disks}, needed are {needed}"
             );
             Ok(())
+        }
+        Need::IoLimit => {
+            ensure!(scratch_disks > 0, "this machine is not thrown away");
+            let directory = tempfile::tempdir_in(directory)?;
+            IoLimit::new(directory.path(), 1 << 20).map(drop)
         }
         Need::Mounts => mounts::own_namespace().context("nothing can be mounted here"),
         Need::PopulateRead => try_populate(),

@@ -144,6 +144,7 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
                 small: options.small,
                 scratch_disks: scratch_disks.clone(),
                 myself: myself.clone(),
+                backend: backend.to_owned(),
             };
             let mut tries = tries(case);
             let ready = loop {
@@ -234,6 +235,7 @@ fn run_alone(tracer: &Tracer, backend: &str, ready: &Ready) -> anyhow::Result<Ve
         Err(error) => return Ok(Verdict::Failed(vec![format!("{error:#}")])),
     };
     let mut wrong = faults_of_run(&traced, &recording, scene.end, backend);
+    wrong.extend(invariants::wrong_audit(&recording, scene.unseen_disk_reads));
     let processes = match &kernel {
         Some(kernel) => recording.tree(kernel.pid),
         None => recording.all_processes(),
@@ -268,7 +270,8 @@ impl Batch<'_> {
         let name = format!("shared run from {}", first.name);
         match self.trace(&waiting) {
             Ok((traced, recording, kernels)) => {
-                let wrong = faults_of_run(&traced, &recording, End::Exit(0), self.backend);
+                let mut wrong = faults_of_run(&traced, &recording, End::Exit(0), self.backend);
+                wrong.extend(invariants::wrong_audit(&recording, false));
                 let verdict = if wrong.is_empty() {
                     Verdict::Passed
                 } else {
@@ -397,7 +400,7 @@ fn judge(
     }
     (scene.check)(check, &truth)?;
     if let Some(kernel) = kernel {
-        check.kernel_agrees(kernel);
+        check.kernel_agrees(kernel, scene.unseen_disk_reads);
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod python;
 mod reads;
 mod stacked;
 mod streams;
+mod throttled;
 
 use crate::case::Case;
 
@@ -27,6 +28,7 @@ pub(crate) fn all() -> Vec<Case> {
         disks::cases(),
         file_systems::cases(),
         stacked::cases(),
+        throttled::cases(),
         programs::cases(),
     ]
     .into_iter()

@@ -67,7 +67,10 @@ fn parse(json: &Value) -> Recording {
 }
 
 fn violations(json: &Value) -> Vec<String> {
-    invariants::violations(&parse(json), End::Exit(3), "tracepoint")
+    let recording = parse(json);
+    let mut wrong = invariants::violations(&recording, End::Exit(3), "tracepoint");
+    wrong.extend(invariants::wrong_audit(&recording, false));
+    wrong
 }
 
 /// The verdict on `json` of a check of process 101 and its children.
@@ -96,12 +99,27 @@ fn require(check: &mut Check<'_>) {
     check.each_process(&read, "operations", 3, 1);
     check.process_count(2);
     check.is_named(Path::new(FILE));
-    check.kernel_agrees(&KernelTruth {
+    let kernel = KernelTruth {
         pid: 101,
         end: End::Exit(3),
         faults: Faults { minor: 7, major: 0 },
         disk_read_bytes: Some(4_096),
-    });
+    };
+    check.kernel_agrees(&kernel, false);
+}
+
+#[test]
+fn an_audit_must_tell_of_unseen_disk_reads() {
+    let mut json = right();
+    assert_eq!(
+        invariants::wrong_audit(&parse(&json), true),
+        Vec::<String>::new(),
+        "a check of faults agrees as ever"
+    );
+    json["audit"][0]["check"] = "disk bytes against threads".into();
+    assert!(!invariants::wrong_audit(&parse(&json), true).is_empty());
+    json["audit"][0]["agree"] = false.into();
+    assert!(invariants::wrong_audit(&parse(&json), true).is_empty());
 }
 
 #[test]
