@@ -15,6 +15,7 @@ use crate::{
     check::Check,
     files,
     truth::{End, Truth},
+    workload::LOCKED,
 };
 
 /// Where cases run, and how large they are.
@@ -60,6 +61,23 @@ impl Site {
     /// `size_bytes` as the file system reads it from the disk: in whole blocks.
     pub(crate) fn on_disk_bytes(&self, size_bytes: u64) -> anyhow::Result<u64> {
         Ok(size_bytes.next_multiple_of(files::block_size(&self.directory)?))
+    }
+
+    /// The command that runs a workload that uses up the memory: the program itself stays there.
+    /// It is rehearsed on a small file, as [`rehearse`] says.
+    pub(crate) fn hungry_workload(
+        &self,
+        name: &str,
+        file: &Path,
+        arguments: &[&str],
+    ) -> anyhow::Result<Vec<OsString>> {
+        let command = |file: &Path| {
+            let mut command = self.workload(LOCKED, &[&name, &file]);
+            command.extend(arguments.iter().map(OsString::from));
+            command
+        };
+        rehearse(&command(&self.data("small", 10_007)?))?;
+        Ok(command(file))
     }
 
     /// The command that runs a workload.

@@ -18,7 +18,7 @@ use crate::vm::{self, DiskRequest, KERNELS, Kernel, MachineOptions};
 use crate::{build, setup};
 
 /// How long the suite may take in one virtual machine; it is usually done in a third of this.
-const SUITE_TIMEOUT_S: u64 = 900;
+const SUITE_TIMEOUT_S: u64 = 1_800;
 
 /// Which tests to run.
 #[derive(Args)]

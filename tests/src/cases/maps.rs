@@ -197,7 +197,7 @@ fn larger(site: &Site) -> anyhow::Result<Scene> {
     let size = larger_than_memory_bytes()?;
     let file = site.data_in(State::Cold, size)?;
     let from_disk = site.on_disk_bytes(size)?;
-    let command = site.workload("touch", &[&file, &"shared"]);
+    let command = site.hungry_workload("touch", &file, &["shared"])?;
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.touched_pages == size.div_ceil(files::page_size()));
         let mapped = on(&file, "mmap");

@@ -180,7 +180,7 @@ fn larger(site: &Site) -> anyhow::Result<Scene> {
     let size = larger_than_memory_bytes()?;
     let file = site.data_in(State::Cold, size)?;
     let from_disk = site.on_disk_bytes(size)?;
-    let command = site.workload("read", &[&file, &"read", &"1000003"]);
+    let command = site.hungry_workload("read", &file, &["read", "1000003"])?;
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.returned_bytes == size);
         as_made(check, &on(&file, "read"), truth);

@@ -67,11 +67,19 @@ const fn workload(
     }
 }
 
+/// A word before a workload's name: what the program is made of is kept in memory.
+pub(crate) const LOCKED: &str = "locked";
+
 /// Runs a workload and prints its truth.
 ///
 /// # Errors
 /// When there is no such workload, its arguments are wrong, or one of its calls fails.
-pub(crate) fn run(name: &str, arguments: Vec<OsString>) -> anyhow::Result<()> {
+pub(crate) fn run(name: &str, mut arguments: Vec<OsString>) -> anyhow::Result<()> {
+    if name == LOCKED && !arguments.is_empty() {
+        sys::lock_all().context("mlockall")?;
+        let name = arguments.remove(0);
+        return run(&name.to_string_lossy(), arguments);
+    }
     if name == sequence::NAME {
         return sequence::run(&arguments);
     }

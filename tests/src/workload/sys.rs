@@ -239,6 +239,12 @@ pub(crate) fn exec_self(arguments: &[&OsStr]) -> anyhow::Error {
     io::Error::last_os_error().into()
 }
 
+/// `mlockall` of what is mapped now.
+pub(crate) fn lock_all() -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    done(unsafe { libc::mlockall(libc::MCL_CURRENT) })
+}
+
 /// The faults that the kernel has charged to this process so far.
 pub(crate) fn faults() -> Faults {
     faults_of(libc::RUSAGE_SELF)
