@@ -180,6 +180,9 @@ kernel! {
     event_bio_sectors = Self::ABSENT,
     /// The same: `rwbs`.
     event_bio_flags = Self::ABSENT,
+    /// `task_struct.thread_info.status`: its bit 2 (`TS_COMPAT`) tells a call through the 32-bit
+    /// interface (x86).
+    task_thread_status = Self::ABSENT,
     /// Bytes of a page, as a shift.
     page_shift = 12,
     /// What a thread must pass with [`REGISTER_OPTION`](crate::REGISTER_OPTION) to be followed.

@@ -16,7 +16,8 @@ pub enum Lost {
     Mappings = 4,
     /// Threads whose kernel counters were not kept: no room for another process.
     Truths = 5,
-    /// System calls of 32-bit programs, which are not counted: their numbers mean other calls.
+    /// System calls through the 32-bit interface, which are not counted: their numbers mean other
+    /// calls.
     CompatCalls = 6,
 }
 

@@ -127,13 +127,9 @@ pub struct Thread {
     pub tid: u32,
     /// 1 while the program that it runs, and the program's loader, have not been told by name.
     pub unnamed: u32,
-    /// 1 while it runs a 32-bit program.
-    pub compat: u32,
     /// [`RAN_CACHE_FILLED`] and [`RAN_BIO_QUEUE`]: which raw tracepoint's program has just counted
     /// what the tracepoint's event tells next.
     pub ran: u32,
-    /// Unused, for the alignment.
-    pub padding: u32,
     /// Where a walk from a file up to its root goes on: `dentry` and `vfsmount`.
     pub walk: [u64; 2],
     /// When it began to wait for the disk; 0: it does not.

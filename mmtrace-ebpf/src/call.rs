@@ -32,10 +32,8 @@ use crate::{
 mod arch {
     /// `prctl`.
     pub(super) const PRCTL: u64 = 167;
-    /// Whether a thread runs a 32-bit program: not told apart here.
-    pub(super) fn is_compat(_registers: u64) -> bool {
-        false
-    }
+    /// Bit of `thread_info.status` in a call through the 32-bit interface: not told apart here.
+    pub(super) const COMPAT: u32 = 0;
     /// `user_pt_regs.pc`.
     pub(super) const INSTRUCTION_POINTER: u32 = 256;
     /// Bytes of `struct pt_regs` that hold the arguments, and where they begin.
@@ -47,10 +45,9 @@ mod arch {
 mod arch {
     /// `prctl`.
     pub(super) const PRCTL: u64 = 157;
-    /// Whether a thread runs a 32-bit program: `pt_regs.cs` is `__USER32_CS`.
-    pub(super) fn is_compat(registers: u64) -> bool {
-        crate::kernel::read::<u64>(registers, 136) == 0x23
-    }
+    /// Bit of `thread_info.status` in a call through the 32-bit interface, by a 32-bit program or
+    /// by `int 0x80`: `TS_COMPAT` of arch/x86/include/asm/thread_info.h.
+    pub(super) const COMPAT: u32 = 2;
     /// `pt_regs.ip`.
     pub(super) const INSTRUCTION_POINTER: u32 = 128;
     /// `pt_regs.r10`: r10, r9, r8, ax, cx, dx, si, di follow each other.
@@ -108,10 +105,9 @@ pub(crate) fn enter(ctx: &impl EbpfContext, registers: u64, number: u64) {
     }
     if thread.unnamed != 0 {
         thread.unnamed = 0;
-        thread.compat = u32::from(arch::is_compat(registers));
         mmtrace_name_program(read(registers, arch::INSTRUCTION_POINTER));
     }
-    if thread.compat != 0 {
+    if read::<u32>(thread.task, kernel!(task_thread_status)) & arch::COMPAT != 0 {
         lose(Lost::CompatCalls);
         thread.call.active = 0;
         return;

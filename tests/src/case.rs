@@ -158,6 +158,8 @@ pub(crate) enum Need {
     PopulateRead,
     /// A file system that copies when `cp` asks for a copy, and does not share the data.
     CopiesData,
+    /// A kernel that takes a 64-bit program's calls through the 32-bit interface.
+    Compat,
     /// Memory small enough for a file larger than it.
     SmallMemory,
 }
@@ -191,6 +193,8 @@ pub(crate) struct Scene {
     pub(crate) unshared: bool,
     /// What has to be there until it has run, and is taken down when dropped.
     pub(crate) kept: Option<Box<dyn Any>>,
+    /// What the recording must say was lost, and how much; nothing else may be.
+    pub(crate) lost: Option<(&'static str, u64)>,
     /// What must come out.
     pub(crate) check: CheckFn,
 }
@@ -213,6 +217,7 @@ impl Scene {
             unseen_disk_reads: false,
             unshared: false,
             kept: None,
+            lost: None,
             check: Box::new(check),
         }
     }
@@ -240,6 +245,14 @@ impl Scene {
         Self {
             unseen_disk_reads: true,
             ..self
+        }
+    }
+
+    /// In a run of its own, which loses so much of this.
+    pub(crate) fn losing(self, what: &'static str, count: u64) -> Self {
+        Self {
+            lost: Some((what, count)),
+            ..self.unshared()
         }
     }
 

@@ -8,8 +8,14 @@ use crate::{
     truth::End,
 };
 
-/// Everything that is wrong with a recording of a command that ended by `end`.
-pub(crate) fn violations(recording: &Recording, end: End, backend: &str) -> Vec<String> {
+/// Everything that is wrong with a recording of a command that ended by `end`, and must have lost
+/// so much of what `lost` says.
+pub(crate) fn violations(
+    recording: &Recording,
+    end: End,
+    lost: Option<(&str, u64)>,
+    backend: &str,
+) -> Vec<String> {
     let mut wrong = Vec::new();
     if recording.backend() != backend {
         wrong.push(format!(
@@ -35,7 +41,14 @@ pub(crate) fn violations(recording: &Recording, end: End, backend: &str) -> Vec<
             target.processes
         ));
     }
-    for (what, count) in &recording.lost {
+    let mut unexpected = recording.lost.clone();
+    if let Some((what, expected)) = lost {
+        let count = unexpected.remove(what).unwrap_or(0);
+        if count != expected {
+            wrong.push(format!("lost: {count} {what}, must be {expected}"));
+        }
+    }
+    for (what, count) in &unexpected {
         if *count != 0 {
             wrong.push(format!("lost: {count} {what}"));
         }

@@ -77,6 +77,7 @@ fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result
         Need::Mounts => mounts::own_namespace().context("nothing can be mounted here"),
         Need::PopulateRead => try_populate(),
         Need::CopiesData => try_copy(directory),
+        Need::Compat => try_compat(directory),
         Need::SmallMemory => {
             let memory = memory_bytes()?;
             ensure!(
@@ -153,6 +154,22 @@ fn try_populate() -> anyhow::Result<()> {
     // SAFETY: no byte is covered, so the kernel only says whether it knows the advice.
     let result = unsafe { libc::madvise(std::ptr::null_mut(), 0, MADV_POPULATE_READ) };
     ensure!(result == 0, "the kernel has no MADV_POPULATE_READ");
+    Ok(())
+}
+
+fn try_compat(directory: &Path) -> anyhow::Result<()> {
+    let file = probe_file(directory)?;
+    let status = Command::new(std::env::current_exe()?)
+        .args(["workload", "compat"])
+        .arg(file.path())
+        .arg("1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    ensure!(
+        status.success(),
+        "the kernel has no 32-bit interface (CONFIG_IA32_EMULATION)"
+    );
     Ok(())
 }
 

@@ -234,7 +234,7 @@ fn run_alone(tracer: &Tracer, backend: &str, ready: &Ready) -> anyhow::Result<Ve
         Ok(recording) => recording,
         Err(error) => return Ok(Verdict::Failed(vec![format!("{error:#}")])),
     };
-    let mut wrong = faults_of_run(&traced, &recording, scene.end, backend);
+    let mut wrong = faults_of_run(&traced, &recording, scene.end, scene.lost, backend);
     wrong.extend(invariants::wrong_audit(&recording, scene.unseen_disk_reads));
     let processes = match &kernel {
         Some(kernel) => recording.tree(kernel.pid),
@@ -270,7 +270,7 @@ impl Batch<'_> {
         let name = format!("shared run from {}", first.name);
         match self.trace(&waiting) {
             Ok((traced, recording, kernels)) => {
-                let mut wrong = faults_of_run(&traced, &recording, End::Exit(0), self.backend);
+                let mut wrong = faults_of_run(&traced, &recording, End::Exit(0), None, self.backend);
                 wrong.extend(invariants::wrong_audit(&recording, false));
                 let verdict = if wrong.is_empty() {
                     Verdict::Passed
@@ -345,7 +345,13 @@ fn load(traced: &Traced) -> anyhow::Result<Recording> {
 }
 
 /// What is wrong with a run, apart from the figures that its case is about.
-fn faults_of_run(traced: &Traced, recording: &Recording, end: End, backend: &str) -> Vec<String> {
+fn faults_of_run(
+    traced: &Traced,
+    recording: &Recording,
+    end: End,
+    lost: Option<(&str, u64)>,
+    backend: &str,
+) -> Vec<String> {
     let mut wrong = traced.left_behind.clone();
     if traced.end != end {
         wrong.push(format!(
@@ -354,7 +360,7 @@ fn faults_of_run(traced: &Traced, recording: &Recording, end: End, backend: &str
             last_lines(&traced.stderr)
         ));
     }
-    wrong.extend(invariants::violations(recording, end, backend));
+    wrong.extend(invariants::violations(recording, end, lost, backend));
     wrong
 }
 

@@ -127,6 +127,7 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
         event_cache_order: of_event(CACHE_EVENT, "order"),
         event_bio_sectors: of_event(BIO_EVENT, "nr_sector"),
         event_bio_flags: of_event(BIO_EVENT, "rwbs"),
+        task_thread_status: offset("task_struct", "thread_info.status"),
         fault_flag_remote: bits(
             "fault_flag",
             &["FAULT_FLAG_REMOTE"],

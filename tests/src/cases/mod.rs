@@ -1,5 +1,6 @@
 //! The cases, family by family.
 
+mod compat;
 mod coreutils;
 mod disks;
 mod file_systems;
@@ -24,6 +25,7 @@ pub(crate) fn all() -> Vec<Case> {
         maps::cases(),
         python::cases(),
         streams::cases(),
+        compat::cases(),
         processes::cases(),
         disks::cases(),
         file_systems::cases(),

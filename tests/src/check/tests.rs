@@ -68,7 +68,7 @@ fn parse(json: &Value) -> Recording {
 
 fn violations(json: &Value) -> Vec<String> {
     let recording = parse(json);
-    let mut wrong = invariants::violations(&recording, End::Exit(3), "tracepoint");
+    let mut wrong = invariants::violations(&recording, End::Exit(3), None, "tracepoint");
     wrong.extend(invariants::wrong_audit(&recording, false));
     wrong
 }

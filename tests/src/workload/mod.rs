@@ -3,6 +3,7 @@
 //! Each prints what it did, its [`Truth`], as one line of JSON on standard output.
 
 mod advice;
+mod compat;
 mod maps;
 mod processes;
 mod reads;
@@ -53,6 +54,7 @@ const WORKLOADS: &[Workload] = &[
     workload("write", "FILE CALL SIZE CALLS", streams::write),
     workload("move", "FROM TO HOW SIZE", streams::move_file),
     workload("talk", "HOW SIZE CALLS", streams::talk),
+    workload("compat", "FILE CALLS", compat::compat),
 ];
 
 const fn workload(
