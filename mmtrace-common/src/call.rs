@@ -28,6 +28,20 @@ pub const FLAG_ADDRESS: u16 = 256;
 /// The offset argument is the address of the offset, or null for the file's position.
 pub const FLAG_OFFSET_POINTER: u16 = 512;
 
+/// In a [`CallSpec`]: its arguments and what it returns say all.
+pub const PLAIN: u8 = 0;
+/// The size lies behind the `struct msghdr` that the second argument is the address of.
+pub const MESSAGE: u8 = 1;
+/// As [`MESSAGE`], of an array of `struct mmsghdr`, as long as the third argument says; the call
+/// returns a number of messages.
+pub const MESSAGES: u8 = 2;
+/// The call moves all or nothing, and returns 0 when it did.
+pub const WHOLE: u8 = 3;
+/// `io_submit`: the requests lie behind its arguments.
+pub const AIO_SUBMIT: u8 = 4;
+/// `io_getevents` and its kind: what becomes of requests lies behind its arguments.
+pub const AIO_REAP: u8 = 5;
+
 /// What a system call is, by its number: an entry of the `CALLS` map. Zero: of no interest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -42,8 +56,8 @@ pub struct CallSpec {
     pub offset_argument: u8,
     /// Which argument is the advice, for `FLAG_ADVICE`.
     pub advice_argument: u8,
-    /// Unused, for the alignment.
-    pub padding: u8,
+    /// What has to be read beyond its arguments: [`PLAIN`] and the constants after it.
+    pub special: u8,
     /// The `FLAG_` constants.
     pub flags: u16,
 }

@@ -72,4 +72,14 @@ programs! {
     AllocSetPte = "alloc_set_pte",
     /// A huge page is mapped.
     SetPmd = "do_set_pmd",
+    /// `io_submit` goes on to a request.
+    AioSubmit = "aio_submit",
+    /// A request of aio is complete.
+    AioComplete = "aio_complete",
+    /// A request of io_uring is submitted.
+    UringSubmit = "uring_submit",
+    /// A request of io_uring is complete.
+    UringComplete = "uring_complete",
+    /// A request of io_uring is issued.
+    UringIssue = "uring_issue",
 }

@@ -183,6 +183,62 @@ kernel! {
     /// `task_struct.thread_info.status`: its bit 2 (`TS_COMPAT`) tells a call through the 32-bit
     /// interface (x86).
     task_thread_status = Self::ABSENT,
+    /// `mm_struct.ioctx_table`.
+    mm_ioctx_table = Self::ABSENT,
+    /// `kioctx_table.table`.
+    ioctx_table_entries = Self::ABSENT,
+    /// `aio_kiocb.ki_ctx`.
+    aio_context = Self::ABSENT,
+    /// `aio_kiocb.ki_res.obj`.
+    aio_object = Self::ABSENT,
+    /// `io_kiocb.opcode`.
+    uring_opcode = Self::ABSENT,
+    /// `io_kiocb.flags`.
+    uring_flags = Self::ABSENT,
+    /// `io_kiocb.file`.
+    uring_file = Self::ABSENT,
+    /// `io_kiocb.cqe.fd` (6.1 on; in 5.15, the file is known as the request is submitted).
+    uring_fd = Self::ABSENT,
+    /// `io_kiocb.ctx`.
+    uring_context = Self::ABSENT,
+    /// `io_kiocb.user_data`, where a completion tells no more than that.
+    uring_user_data = Self::ABSENT,
+    /// `io_ring_ctx.file_table.files` (6.12 and older).
+    uring_files = Self::ABSENT,
+    /// `io_ring_ctx.file_table.data.nodes` (6.18 on).
+    uring_nodes = Self::ABSENT,
+    /// `io_rsrc_node.file_ptr`.
+    uring_node_file = Self::ABSENT,
+    /// `io_rw.kiocb.ki_pos`.
+    uring_rw_offset = Self::ABSENT,
+    /// `io_rw.addr`.
+    uring_rw_address = Self::ABSENT,
+    /// `io_rw.len`.
+    uring_rw_size = Self::ABSENT,
+    /// `io_sr_msg.umsg`.
+    uring_message = Self::ABSENT,
+    /// `io_sr_msg.len`.
+    uring_message_size = Self::ABSENT,
+    /// `io_sr_msg.flags` (6.0 on).
+    uring_message_flags = Self::ABSENT,
+    /// `io_splice.splice_fd_in`.
+    uring_splice_fd = Self::ABSENT,
+    /// `io_splice.flags`.
+    uring_splice_flags = Self::ABSENT,
+    /// `io_splice.off_in`.
+    uring_splice_offset = Self::ABSENT,
+    /// `io_splice.len`.
+    uring_splice_size = Self::ABSENT,
+    /// `io_fadvise.offset`.
+    uring_fadvise_offset = Self::ABSENT,
+    /// `io_fadvise.len`.
+    uring_fadvise_size = Self::ABSENT,
+    /// Bytes of it.
+    uring_fadvise_size_bytes = 8,
+    /// `io_fadvise.advice`.
+    uring_fadvise_advice = Self::ABSENT,
+    /// `io_uring_cqe.res`.
+    uring_cqe_result = Self::ABSENT,
     /// Bytes of a page, as a shift.
     page_shift = 12,
     /// What a thread must pass with [`REGISTER_OPTION`](crate::REGISTER_OPTION) to be followed.

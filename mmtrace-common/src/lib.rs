@@ -10,6 +10,7 @@ pub mod hook;
 pub mod kernel;
 pub mod lost;
 pub mod path;
+pub mod request;
 pub mod row;
 pub mod thread;
 
@@ -22,6 +23,7 @@ pub use hook::Program;
 pub use kernel::Kernel;
 pub use lost::Lost;
 pub use path::{Measures, Path};
+pub use request::{Request, RequestKey};
 pub use row::{FileKey, RowKey, Truth};
 pub use thread::{THREAD_SLOTS, Thread};
 

@@ -19,11 +19,16 @@ pub enum Lost {
     /// System calls through the 32-bit interface, which are not counted: their numbers mean other
     /// calls.
     CompatCalls = 6,
+    /// Requests of aio and io_uring of which neither operation nor bytes are counted: no room, or
+    /// too many in one call.
+    Requests = 7,
+    /// Requests of aio and io_uring whose completion was not seen, or could not be told apart.
+    Completions = 8,
 }
 
 impl Lost {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Rows,
         Self::Threads,
         Self::ProcessEvents,
@@ -31,6 +36,8 @@ impl Lost {
         Self::Mappings,
         Self::Truths,
         Self::CompatCalls,
+        Self::Requests,
+        Self::Completions,
     ];
 
     /// The name used in recordings.
@@ -44,6 +51,8 @@ impl Lost {
             Self::Mappings => "mappings",
             Self::Truths => "truths",
             Self::CompatCalls => "compat_calls",
+            Self::Requests => "requests",
+            Self::Completions => "completions",
         }
     }
 }

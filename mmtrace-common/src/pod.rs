@@ -1,6 +1,8 @@
 //! What user space may read from a map as plain bytes.
 
-use crate::{CallSpec, FileKey, Kernel, RowKey, Thread, Truth, path::Measures};
+use crate::{
+    CallSpec, FileKey, Kernel, Request, RequestKey, RowKey, Thread, Truth, path::Measures,
+};
 
 // SAFETY: each is `repr(C)`, made of integers only, with no padding that is not a field, so that
 // any bytes of its size are a value of it.
@@ -9,6 +11,10 @@ unsafe impl aya::Pod for CallSpec {}
 unsafe impl aya::Pod for FileKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for RowKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Request {}
+// SAFETY: as above.
+unsafe impl aya::Pod for RequestKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Truth {}
 // SAFETY: as above.

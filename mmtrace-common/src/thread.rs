@@ -24,8 +24,10 @@ pub struct Call {
     pub file_pointer: u64,
     /// `CallSpec::flags`.
     pub flags: u32,
-    /// Unused, for the alignment.
-    pub padding: u32,
+    /// `CallSpec::special`.
+    pub special: u32,
+    /// What a special call's end needs of its arguments.
+    pub extra: [u64; 3],
 }
 
 /// The fault that a thread is in.

@@ -73,8 +73,9 @@ pub extern "C" fn mmtrace_flush(tid: u32, slot: u32) -> u32 {
     0
 }
 
+/// Adds work to its row in the map, which is made if it is not there.
 #[inline(always)]
-fn add(key: &RowKey, work: &Measures) {
+pub(crate) fn add(key: &RowKey, work: &Measures) {
     if key.process == 0 {
         return;
     }

@@ -14,7 +14,7 @@ use mmtrace_common::{
     Lost, NO_ARGUMENT, Program, REGISTER_OPTION, Role, Thread,
     call::{
         FLAG_ADDRESS, FLAG_ADVICE, FLAG_COUNTED, FLAG_FIXED_PATH, FLAG_MAPS, FLAG_OFFSET_POINTER,
-        FLAG_RETURNS_BYTES,
+        FLAG_RETURNS_BYTES, PLAIN,
     },
 };
 
@@ -24,7 +24,7 @@ use crate::{
     kernel::{kernel, pointer, read},
     mapping::{self, less},
     maps::{CALLS, DIRECT, OTHER, WRITE, generations, lose},
-    process,
+    process, special,
     thread::{self, now_ns},
 };
 
@@ -57,8 +57,8 @@ mod arch {
 }
 
 /// What the kernel takes of one call at most: include/linux/fs.h.
-const MAX_RW_COUNT: u64 = 0x7fff_f000;
-const POSIX_FADV_WILLNEED: u64 = 3;
+pub(crate) const MAX_RW_COUNT: u64 = 0x7fff_f000;
+pub(crate) const POSIX_FADV_WILLNEED: u64 = 3;
 const MADV_WILLNEED: u64 = 3;
 const MADV_POPULATE_READ: u64 = 22;
 const MADV_POPULATE_WRITE: u64 = 23;
@@ -131,12 +131,12 @@ fn begin(thread: &mut Thread, spec: &CallSpec, arguments: &Arguments) {
     }
     if flags & FLAG_ADVICE != 0 {
         let advice = arguments.get(spec.advice_argument);
-        let brings_in = if spec.fd_argument == NO_ARGUMENT {
-            advice == MADV_WILLNEED || advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE
+        let wanted = if spec.fd_argument == NO_ARGUMENT {
+            brings_in(advice)
         } else {
             advice == POSIX_FADV_WILLNEED
         };
-        if !brings_in {
+        if !wanted {
             return;
         }
     }
@@ -184,11 +184,29 @@ fn begin(thread: &mut Thread, spec: &CallSpec, arguments: &Arguments) {
     if flags & FLAG_RETURNS_BYTES != 0 {
         thread.call.size_bytes = thread.call.size_bytes.min(MAX_RW_COUNT);
     }
+    thread.call.special = u32::from(spec.special);
+    if spec.special != PLAIN {
+        thread::elsewhere(thread, |tid| {
+            special::mmtrace_begin_special(
+                tid,
+                arguments.get(0),
+                arguments.get(1),
+                arguments.get(2),
+                arguments.get(3),
+            )
+        });
+    }
     // Our own reading of user memory may have raised page_fault_kernel, and no more.
     thread.fault.active = 0;
     thread.call.nested_ns = 0;
     thread.call.started_ns = now_ns();
     thread.call.active = 1;
+}
+
+/// Whether `madvise` with this advice brings data in.
+#[inline(always)]
+pub(crate) fn brings_in(advice: u64) -> bool {
+    advice == MADV_WILLNEED || advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE
 }
 
 /// A call ends.
@@ -215,6 +233,15 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
     if flags & FLAG_MAPS != 0 && returned > 0 && thread.call.file_pointer != 0 {
         thread::elsewhere(thread, |tid| mmtrace_note_mapping(tid, returned as u64));
     }
+    let moved = if thread.call.special != u32::from(PLAIN) {
+        let moved = thread::elsewhere(thread, |tid| special::mmtrace_end_special(tid, returned));
+        thread.fault.active = 0;
+        moved
+    } else if returned > 0 && flags & FLAG_RETURNS_BYTES != 0 {
+        returned as u64
+    } else {
+        0
+    };
     thread.call.active = 0;
     if flags & FLAG_COUNTED != 0 {
         let call = thread.call;
@@ -222,9 +249,7 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
         let measures = row(thread, Slot::Call, call.path, call.file);
         measures.operations += 1;
         measures.bytes_requested += call.size_bytes;
-        if returned > 0 && flags & FLAG_RETURNS_BYTES != 0 {
-            measures.bytes_returned += returned as u64;
-        }
+        measures.bytes_returned += moved;
         // A path that is not about data waits for terminals and children: its time says nothing.
         if call.path != OTHER {
             measures.kernel_time_ns += time_ns.saturating_sub(call.nested_ns);
@@ -313,7 +338,7 @@ fn forget(thread: &Thread, flags: u16) {
 
 /// Makes `thread.fd` describe a descriptor.
 #[inline(always)]
-fn look_up(thread: &mut Thread, descriptor: i32) {
+pub(crate) fn look_up(thread: &mut Thread, descriptor: i32) {
     let generation = generations(thread.tgid).map_or(0, |generations| generations.fds);
     if thread.fd.fd == descriptor && thread.fd.generation == generation {
         return;

@@ -183,8 +183,10 @@ fn count(thread: &mut Thread, bio: u64, operation: u32, bytes: u64) {
     // A file system's own blocks: marked by it, in its device's page cache, or in a tree of its own.
     let meta_bit = 1u32 << (kernel!(req_meta) & 31);
     let metadata = operation & meta_bit != 0 || file::has_own_blocks(inode);
+    // Of a request of which nothing is known: its buffer, as far as can be told.
+    let buffer = thread.fault.active == 0 && (thread.call.active == 0 || thread.call.path == OTHER);
     let mut charge = charge(thread, key, metadata);
-    if anonymous && !direct {
+    if anonymous && !direct && !buffer {
         charge.path = SWAP;
         charge.file = key;
     }

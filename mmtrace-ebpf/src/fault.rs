@@ -180,7 +180,7 @@ pub(crate) fn end(thread: &mut Thread, major: bool) {
 
 /// `page-faults-min` or `-maj`: the kernel has charged a fault to the current thread.
 pub(crate) fn charged(address: u64, major: bool) {
-    let Some(thread) = thread::current() else {
+    let Some(thread) = thread::current_or_worker() else {
         return;
     };
     let program = if major {
@@ -200,10 +200,16 @@ pub(crate) fn charged(address: u64, major: bool) {
 /// comes out of a map is a number to it.
 #[inline(always)]
 pub(crate) fn is_null(thread: &mut Thread, argument: u64) -> bool {
+    as_number(thread, argument) == 0
+}
+
+/// A trampoline's argument, as a number that may be passed on: see [`is_null`].
+#[inline(always)]
+pub(crate) fn as_number(thread: &mut Thread, argument: u64) -> u64 {
     // SAFETY: a field of a valid entry; volatile, so that it is written and read indeed.
     unsafe {
         core::ptr::write_volatile(&raw mut thread.fault.registers, argument);
-        core::ptr::read_volatile(&raw const thread.fault.registers) == 0
+        core::ptr::read_volatile(&raw const thread.fault.registers)
     }
 }
 

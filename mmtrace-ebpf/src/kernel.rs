@@ -1,6 +1,6 @@
 //! Reading the kernel's structures, at the offsets that user space found in its BTF.
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
 use mmtrace_common::Kernel;
 
 /// Filled in by user space before the programs are loaded; constant from then on.
@@ -19,6 +19,23 @@ pub(crate) use kernel;
 #[inline(always)]
 pub(crate) fn settings() -> &'static Kernel {
     &KERNEL
+}
+
+/// The value at an address of the current process's memory; zero if it is not there. No branch on
+/// failure, as in [`read`].
+#[inline(always)]
+pub(crate) fn read_user<T: Plain>(address: u64) -> T {
+    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes as many bytes as T has, zeros if the address is not mapped; any
+    // bytes are a value of a Plain type.
+    unsafe {
+        bpf_probe_read_user(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            address as *const _,
+        );
+        value.assume_init()
+    }
 }
 
 /// Whether this kernel has the field whose offset is given.

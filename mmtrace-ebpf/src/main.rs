@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 
 mod account;
+mod aio;
 mod call;
 mod disk;
 mod fault;
@@ -13,8 +14,12 @@ mod file;
 mod kernel;
 mod mapping;
 mod maps;
+mod message;
 mod process;
+mod request;
+mod special;
 mod thread;
+mod uring;
 
 use aya_ebpf::{
     bindings::bpf_perf_event_data,
@@ -60,6 +65,16 @@ raw_tracepoints! {
     bio_queue => bio_queued;
     /// `block_bio_queue(queue, bio)`, before 5.12.
     bio_queue_second => bio_queued_second;
+    /// `io_uring_submit_req(request)`; on 6.1 `io_uring_submit_sqe(request, ..)`.
+    uring_submit => uring_submits;
+    /// `io_uring_submit_sqe(context, request, ..)`, before 6.0.
+    uring_submit_second => uring_submits_second;
+    /// `io_uring_complete(context, request, completion)`, 6.18 on.
+    uring_complete_cqe => uring_completes_cqe;
+    /// `io_uring_complete(context, request, user_data, result, ..)`, 6.1 and 6.12.
+    uring_complete => uring_completes;
+    /// `io_uring_complete(context, user_data, result, ..)`, 5.15.
+    uring_complete_nameless => uring_completes_nameless;
     /// `page_fault_user(address, regs, error)`: in user mode.
     page_fault_user => fault_in_user_mode;
     /// `page_fault_kernel(address, regs, error)`: the kernel's own access; to user memory if it is
@@ -164,6 +179,27 @@ fn bio_queued_second(ctx: &RawTracePointContext) {
     disk::submitted(ctx.arg(1), Program::BioQueue);
 }
 
+fn uring_submits(ctx: &RawTracePointContext) {
+    uring::submitted(ctx.arg(0));
+}
+
+fn uring_submits_second(ctx: &RawTracePointContext) {
+    uring::submitted(ctx.arg(1));
+}
+
+fn uring_completes_cqe(ctx: &RawTracePointContext) {
+    let result: u32 = kernel::read(ctx.arg(2), kernel::kernel!(uring_cqe_result));
+    uring::completed(ctx.arg(0), ctx.arg(1), 0, result as i32);
+}
+
+fn uring_completes(ctx: &RawTracePointContext) {
+    uring::completed(ctx.arg(0), ctx.arg(1), ctx.arg(2), ctx.arg(3));
+}
+
+fn uring_completes_nameless(ctx: &RawTracePointContext) {
+    uring::completed(ctx.arg(0), 0, ctx.arg(1), ctx.arg(2));
+}
+
 /// Addresses from here on are the kernel's.
 const KERNEL_HALF: u64 = 1 << 63;
 
@@ -233,6 +269,68 @@ pub fn fault_enter_kprobe(ctx: ProbeContext) -> u32 {
         );
         thread.fault.silent = u32::from(ctx.arg::<u64>(3).unwrap_or(0) == 0);
     }
+    0
+}
+
+/// `io_issue_sqe(request, flags)`.
+#[fentry]
+pub fn uring_issue(ctx: FEntryContext) -> i32 {
+    if let Some(thread) = thread::current_or_worker() {
+        let request = fault::as_number(thread, ctx.arg(0));
+        uring::issued(thread, request);
+    }
+    0
+}
+
+/// As `uring_issue`.
+#[kprobe]
+pub fn uring_issue_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(thread) = thread::current_or_worker() {
+        uring::issued(thread, ctx.arg(0).unwrap_or(0));
+    }
+    0
+}
+
+/// `io_submit_one(context, iocb, compat)`.
+#[fentry]
+pub fn aio_submit(ctx: FEntryContext) -> i32 {
+    if let Some(thread) = thread::current() {
+        let address = fault::as_number(thread, ctx.arg(1));
+        aio::turn(thread, address);
+    }
+    0
+}
+
+/// As `aio_submit`.
+#[kprobe]
+pub fn aio_submit_kprobe(ctx: ProbeContext) -> u32 {
+    if let Some(thread) = thread::current() {
+        aio::turn(thread, ctx.arg(1).unwrap_or(0));
+    }
+    0
+}
+
+/// `aio_complete_rw(kiocb, result)`: in any context. The request is where its `kiocb` is.
+#[fentry]
+pub fn aio_complete(ctx: FEntryContext) -> i32 {
+    let request: u64 = ctx.arg(0);
+    aio::complete(
+        kernel::read(request, kernel::kernel!(aio_context)),
+        kernel::read(request, kernel::kernel!(aio_object)),
+        ctx.arg(1),
+    );
+    0
+}
+
+/// As `aio_complete`.
+#[kprobe]
+pub fn aio_complete_kprobe(ctx: ProbeContext) -> u32 {
+    let request: u64 = ctx.arg(0).unwrap_or(0);
+    aio::complete(
+        kernel::read(request, kernel::kernel!(aio_context)),
+        kernel::read(request, kernel::kernel!(aio_object)),
+        ctx.arg(1).unwrap_or(0),
+    );
     0
 }
 

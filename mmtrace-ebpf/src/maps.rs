@@ -5,7 +5,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, RingBuf},
 };
 use mmtrace_common::{
-    CallSpec, FileKey, Lost, Path, Program, RowKey, THREAD_SLOTS, Thread, Truth, path::Measures,
+    CallSpec, FileKey, Lost, Path, Program, Request, RequestKey, RowKey, THREAD_SLOTS, Thread,
+    Truth, path::Measures,
 };
 
 /// Threads followed. A thread has one of the few entries that its tid leads to: an array is looked
@@ -28,6 +29,10 @@ pub(crate) static HITS: Array<u64> = Array::with_max_entries(Program::ALL.len() 
 /// What was counted.
 #[map]
 pub(crate) static ROWS: HashMap<RowKey, Measures> = HashMap::with_max_entries(65_536, 0);
+
+/// Requests of aio and io_uring that have not completed.
+#[map]
+pub(crate) static REQUESTS: HashMap<RequestKey, Request> = HashMap::with_max_entries(16_384, 0);
 
 /// The kernel's own counters of each process's ended threads.
 #[map]
@@ -77,7 +82,21 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
 /// Counts a loss.
 pub(crate) fn lose(what: Lost) {
-    if let Some(count) = LOST.get_ptr_mut(what as u32) {
+    lose_many(what, 1);
+}
+
+/// Counts losses.
+pub(crate) fn lose_many(what: Lost, count: u64) {
+    if let Some(sum) = LOST.get_ptr_mut(what as u32) {
+        // SAFETY: a valid entry; other CPUs add to it too, hence atomically.
+        unsafe { atomic_add(sum, count) };
+    }
+}
+
+/// Counts that a program runs for a thread that is followed, in whatever context.
+#[inline(always)]
+pub(crate) fn hit(program: Program) {
+    if let Some(count) = HITS.get_ptr_mut(program as u32) {
         // SAFETY: a valid entry; other CPUs add to it too, hence atomically.
         unsafe { atomic_add(count, 1) };
     }
@@ -119,6 +138,8 @@ pub(crate) const EXEC: u32 = Path::Exec as u32;
 pub(crate) const WRITE: u32 = Path::Write as u32;
 pub(crate) const DIRECT: u32 = Path::Direct as u32;
 pub(crate) const IPC: u32 = Path::Ipc as u32;
+pub(crate) const SPLICE: u32 = Path::Splice as u32;
+pub(crate) const WRITEBACK: u32 = Path::Writeback as u32;
 pub(crate) const PREFETCH: u32 = Path::Prefetch as u32;
 pub(crate) const SWAP: u32 = Path::Swap as u32;
 pub(crate) const METADATA: u32 = Path::Metadata as u32;

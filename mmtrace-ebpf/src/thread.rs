@@ -33,7 +33,11 @@ pub(crate) fn current_or_worker() -> Option<&'static mut Thread> {
     }
     let process = by_tid(tgid)?.process;
     follow(tid, tgid, current_task(), process);
-    by_tid(tid)
+    let thread = by_tid(tid)?;
+    // Whatever the kernel has charged to it, it was for this process.
+    thread.faults_before = [0; 2];
+    thread.disk_read_bytes_before = 0;
+    Some(thread)
 }
 
 /// A thread, if it is followed.

@@ -160,6 +160,10 @@ pub(crate) enum Need {
     CopiesData,
     /// A kernel that takes a 64-bit program's calls through the 32-bit interface.
     Compat,
+    /// aio.
+    Aio,
+    /// io_uring.
+    Uring,
     /// Memory small enough for a file larger than it.
     SmallMemory,
 }

@@ -260,6 +260,11 @@ impl<'a> Check<'a> {
         &self.recording.audit
     }
 
+    /// Whether this run had hooks for a purpose that not every backend serves.
+    pub(crate) fn serves(&self, purpose: &str) -> bool {
+        !self.recording.lacks_purpose(purpose)
+    }
+
     /// How the case went.
     pub(crate) fn verdict(self) -> Verdict {
         if !self.failures.is_empty() {

@@ -14,6 +14,7 @@ use crate::{
     case::{Need, find_program, rehearse, words},
     cgroup::IoLimit,
     files, mounts,
+    workload::can_have_a_ring,
 };
 
 /// Answers, remembered.
@@ -78,6 +79,8 @@ fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result
         Need::PopulateRead => try_populate(),
         Need::CopiesData => try_copy(directory),
         Need::Compat => try_compat(directory),
+        Need::Aio => try_aio(),
+        Need::Uring => can_have_a_ring().context("this kernel or system refuses io_uring"),
         Need::SmallMemory => {
             let memory = memory_bytes()?;
             ensure!(
@@ -169,6 +172,17 @@ fn try_compat(directory: &Path) -> anyhow::Result<()> {
     ensure!(
         status.success(),
         "the kernel has no 32-bit interface (CONFIG_IA32_EMULATION)"
+    );
+    Ok(())
+}
+
+fn try_aio() -> anyhow::Result<()> {
+    // SAFETY: 0 is no context: the kernel only says whether it knows the call.
+    let result = unsafe { libc::syscall(libc::SYS_io_destroy, 0) };
+    let error = std::io::Error::last_os_error();
+    ensure!(
+        result == 0 || error.raw_os_error() == Some(libc::EINVAL),
+        "the kernel has no aio: {error}"
     );
     Ok(())
 }

@@ -131,6 +131,14 @@ impl Recording {
         })
     }
 
+    /// Whether this run had no hooks for a purpose.
+    pub(crate) fn lacks_purpose(&self, purpose: &str) -> bool {
+        self.probes
+            .unavailable
+            .iter()
+            .any(|missing| missing.purpose == purpose)
+    }
+
     /// Whether `measure` is null on `path` as a whole, so that the lack of a row means nothing.
     pub(crate) fn is_unavailable(&self, measure: &str, path: &str) -> bool {
         self.unavailable(measure, path).is_some()

@@ -270,7 +270,8 @@ impl Batch<'_> {
         let name = format!("shared run from {}", first.name);
         match self.trace(&waiting) {
             Ok((traced, recording, kernels)) => {
-                let mut wrong = faults_of_run(&traced, &recording, End::Exit(0), None, self.backend);
+                let mut wrong =
+                    faults_of_run(&traced, &recording, End::Exit(0), None, self.backend);
                 wrong.extend(invariants::wrong_audit(&recording, false));
                 let verdict = if wrong.is_empty() {
                     Verdict::Passed

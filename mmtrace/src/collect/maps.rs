@@ -8,7 +8,9 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapError},
 };
-use mmtrace_common::{CALIBRATION_PROCESS, FileKey, Lost, Measures, RowKey, Thread, Truth};
+use mmtrace_common::{
+    CALIBRATION_PROCESS, FileKey, Lost, Measures, Path, Request, RequestKey, RowKey, Thread, Truth,
+};
 
 /// What was counted.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +23,8 @@ pub(super) struct Counted {
     pub lost: BTreeMap<&'static str, u64>,
     /// How often each program ran, by [`Program`](mmtrace_common::Program).
     pub hits: Vec<u64>,
+    /// Requests that are not complete, as far as was seen: of io_uring, and of aio.
+    pub requests: [u64; 2],
 }
 
 /// Reads everything, once the programs are detached.
@@ -62,6 +66,14 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         let (process, truth) = entry?;
         if process != CALIBRATION_PROCESS {
             result.truths.insert(process, truth);
+        }
+    }
+    let requests: HashMap<_, RequestKey, Request> = HashMap::try_from(map(ebpf, "REQUESTS")?)?;
+    for entry in requests.iter() {
+        let (_, request) = entry?;
+        // Of a synchronization nothing is expected but its end.
+        if request.row.path != Path::Writeback as u32 {
+            result.requests[usize::from(request.aio != 0)] += u64::from(request.count);
         }
     }
     let lost: Array<_, u64> = Array::try_from(map(ebpf, "LOST")?)?;
@@ -158,17 +170,21 @@ fn map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a aya::maps::Map> {
         .with_context(|| format!("the kernel programs have no map {name}"))
 }
 
+/// Wrapping, since a part may be less than nothing: a request that was counted and then not
+/// submitted is taken away where the thread is, not from the row it was added to.
 fn sum(into: &mut Measures, more: &Measures) {
-    into.operations += more.operations;
-    into.bytes_requested += more.bytes_requested;
-    into.bytes_returned += more.bytes_returned;
-    into.minor_faults += more.minor_faults;
-    into.major_faults += more.major_faults;
-    into.mapped_bytes += more.mapped_bytes;
-    into.cache_filled_bytes += more.cache_filled_bytes;
-    into.readahead_bytes += more.readahead_bytes;
-    into.disk_reads += more.disk_reads;
-    into.disk_read_bytes += more.disk_read_bytes;
-    into.kernel_time_ns += more.kernel_time_ns;
-    into.disk_wait_ns += more.disk_wait_ns;
+    into.operations = into.operations.wrapping_add(more.operations);
+    into.bytes_requested = into.bytes_requested.wrapping_add(more.bytes_requested);
+    into.bytes_returned = into.bytes_returned.wrapping_add(more.bytes_returned);
+    into.minor_faults = into.minor_faults.wrapping_add(more.minor_faults);
+    into.major_faults = into.major_faults.wrapping_add(more.major_faults);
+    into.mapped_bytes = into.mapped_bytes.wrapping_add(more.mapped_bytes);
+    into.cache_filled_bytes = into
+        .cache_filled_bytes
+        .wrapping_add(more.cache_filled_bytes);
+    into.readahead_bytes = into.readahead_bytes.wrapping_add(more.readahead_bytes);
+    into.disk_reads = into.disk_reads.wrapping_add(more.disk_reads);
+    into.disk_read_bytes = into.disk_read_bytes.wrapping_add(more.disk_read_bytes);
+    into.kernel_time_ns = into.kernel_time_ns.wrapping_add(more.kernel_time_ns);
+    into.disk_wait_ns = into.disk_wait_ns.wrapping_add(more.disk_wait_ns);
 }

@@ -181,15 +181,6 @@ fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measu
     for path in [Path::Other, Path::Metadata] {
         measured.set(path, measures.without(no_time));
     }
-    let no_request = MeasureSet::of(&[Measure::BytesRequested]);
-    measured.set(Path::Ipc, measures.without(no_request));
-    all.push(Unavailable {
-        purpose: "bytes_requested".to_owned(),
-        reason: "recvmsg and sendmsg keep the bytes asked for behind a structure that is not read"
-            .to_owned(),
-        measures: vec![Measure::BytesRequested],
-        paths: vec![Path::Ipc],
-    });
     all.push(Unavailable {
         purpose: "kernel_time".to_owned(),
         reason:

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
+use mmtrace_common::Lost;
 use tokio::{
     io::unix::AsyncFd,
     time::{Instant as TimerInstant, timeout_at},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     probe::{
-        self, Attached, Backend,
+        self, Attached, Backend, Purpose,
         missed::{Missed, missed},
     },
     recording::Recording,
@@ -188,6 +189,15 @@ impl Session {
         let calls: u64 = self.missed.calls.iter().map(|(_, times)| times).sum();
         if calls != 0 {
             counted.lost.insert(HOOK_CALLS, calls);
+        }
+        // No process ends before its aio requests are complete. io_uring's are cancelled and complete
+        // later: they are missing only where nothing sees any complete.
+        let [uring, aio] = counted.requests;
+        let mut hooks = self.attached.hooks.iter();
+        let unseen = hooks.all(|(purpose, _)| *purpose != Purpose::UringCompletions);
+        let left = aio + if unseen { uring } else { 0 };
+        if left != 0 {
+            *counted.lost.entry(Lost::Completions.name()).or_default() += left;
         }
         if self.logger.is_some() {
             for (program, times) in &self.missed.calls {

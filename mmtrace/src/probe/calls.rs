@@ -3,12 +3,18 @@
 use mmtrace_common::{
     CallSpec, FLAG_CHANGES_FDS, FLAG_CHANGES_MAPPINGS, FLAG_IOVEC, NO_ARGUMENT, Path,
     call::{
-        FLAG_ADDRESS, FLAG_ADVICE, FLAG_COUNTED, FLAG_FIXED_PATH, FLAG_MAPS, FLAG_OFFSET_POINTER,
-        FLAG_RETURNS_BYTES,
+        AIO_REAP, AIO_SUBMIT, FLAG_ADDRESS, FLAG_ADVICE, FLAG_COUNTED, FLAG_FIXED_PATH, FLAG_MAPS,
+        FLAG_OFFSET_POINTER, FLAG_RETURNS_BYTES, MESSAGE, MESSAGES, PLAIN, WHOLE,
     },
 };
 
 const NO: u8 = NO_ARGUMENT;
+/// `io_pgetevents`, which the libc crate does not name everywhere.
+const IO_PGETEVENTS: i64 = if cfg!(target_arch = "x86_64") {
+    333
+} else {
+    292
+};
 /// Reads and writes: counted, and what they return is bytes.
 const DATA: u16 = FLAG_COUNTED | FLAG_RETURNS_BYTES;
 
@@ -20,8 +26,12 @@ const fn spec(path: Path, fd: u8, size: u8, offset: u8, flags: u16) -> CallSpec 
         offset_argument: offset,
         advice_argument: NO,
         flags,
-        padding: 0,
+        special: PLAIN,
     }
+}
+
+const fn special(special: u8, spec: CallSpec) -> CallSpec {
+    CallSpec { special, ..spec }
 }
 
 const fn advice(fd: u8, size: u8, offset: u8, advice: u8) -> CallSpec {
@@ -57,6 +67,7 @@ pub fn table() -> Vec<(i64, CallSpec)> {
         FLAG_CHANGES_FDS | FLAG_CHANGES_MAPPINGS | FLAG_FIXED_PATH,
     );
     let moved = DATA | FLAG_FIXED_PATH;
+    let counted = FLAG_COUNTED | FLAG_FIXED_PATH;
     let context = FLAG_FIXED_PATH;
     let mut table = vec![
         (c::SYS_read, spec(Path::Read, 0, 2, NO, DATA)),
@@ -98,9 +109,44 @@ pub fn table() -> Vec<(i64, CallSpec)> {
         ),
         (c::SYS_recvfrom, spec(Path::Ipc, 0, 2, NO, moved)),
         (c::SYS_sendto, spec(Path::Ipc, 0, 2, NO, moved)),
-        // The number of bytes asked for lies behind a structure.
-        (c::SYS_recvmsg, spec(Path::Ipc, 0, NO, NO, moved)),
-        (c::SYS_sendmsg, spec(Path::Ipc, 0, NO, NO, moved)),
+        (
+            c::SYS_recvmsg,
+            special(MESSAGE, spec(Path::Ipc, 0, NO, NO, moved)),
+        ),
+        (
+            c::SYS_sendmsg,
+            special(MESSAGE, spec(Path::Ipc, 0, NO, NO, moved)),
+        ),
+        (
+            c::SYS_recvmmsg,
+            special(MESSAGES, spec(Path::Ipc, 0, NO, NO, counted)),
+        ),
+        (
+            c::SYS_sendmmsg,
+            special(MESSAGES, spec(Path::Ipc, 0, NO, NO, counted)),
+        ),
+        (
+            c::SYS_mq_timedsend,
+            special(WHOLE, spec(Path::Ipc, 0, 2, NO, counted)),
+        ),
+        (c::SYS_mq_timedreceive, spec(Path::Ipc, 0, 2, NO, moved)),
+        (
+            c::SYS_msgsnd,
+            special(WHOLE, spec(Path::Ipc, NO, 2, NO, counted)),
+        ),
+        (c::SYS_msgrcv, spec(Path::Ipc, NO, 2, NO, moved)),
+        (
+            c::SYS_io_submit,
+            special(AIO_SUBMIT, spec(Path::Other, NO, NO, NO, context)),
+        ),
+        (
+            c::SYS_io_getevents,
+            special(AIO_REAP, spec(Path::Other, NO, NO, NO, context)),
+        ),
+        (
+            IO_PGETEVENTS,
+            special(AIO_REAP, spec(Path::Other, NO, NO, NO, context)),
+        ),
         (
             c::SYS_process_vm_readv,
             spec(Path::Ipc, NO, 2, NO, moved | FLAG_IOVEC),

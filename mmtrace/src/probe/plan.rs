@@ -373,6 +373,77 @@ pub static PLAN: &[Choice] = &[
         )],
     ),
     every(Purpose::Waits, &[raw("sched_switch", "sched_switch")]),
+    only(
+        Backend::Fentry,
+        Purpose::Aio,
+        &[
+            hook("aio_submit", Attachment::Fentry("io_submit_one")),
+            hook("aio_complete", Attachment::Fentry("aio_complete_rw")),
+        ],
+    ),
+    only(
+        Backend::Kprobe,
+        Purpose::Aio,
+        &[
+            hook("aio_submit_kprobe", Attachment::Kprobe("io_submit_one")),
+            hook("aio_complete_kprobe", Attachment::Kprobe("aio_complete_rw")),
+        ],
+    ),
+    Choice {
+        requires: Requirement::TracepointArguments("io_uring_submit_req", 1),
+        ..every(
+            Purpose::UringSubmissions,
+            &[raw("uring_submit", "io_uring_submit_req")],
+        )
+    },
+    Choice {
+        requires: Requirement::TracepointArguments("io_uring_submit_sqe", 2),
+        ..every(
+            Purpose::UringSubmissions,
+            &[raw("uring_submit", "io_uring_submit_sqe")],
+        )
+    },
+    Choice {
+        requires: Requirement::TracepointArguments("io_uring_submit_sqe", 7),
+        ..every(
+            Purpose::UringSubmissions,
+            &[raw("uring_submit_second", "io_uring_submit_sqe")],
+        )
+    },
+    Choice {
+        requires: Requirement::TracepointArguments("io_uring_complete", 3),
+        ..every(
+            Purpose::UringCompletions,
+            &[raw("uring_complete_cqe", "io_uring_complete")],
+        )
+    },
+    Choice {
+        requires: Requirement::TracepointArguments("io_uring_complete", 7),
+        ..every(
+            Purpose::UringCompletions,
+            &[raw("uring_complete", "io_uring_complete")],
+        )
+    },
+    Choice {
+        requires: Requirement::TracepointArguments("io_uring_complete", 4),
+        ..every(
+            Purpose::UringCompletions,
+            &[raw("uring_complete_nameless", "io_uring_complete")],
+        )
+    },
+    only(
+        Backend::Fentry,
+        Purpose::UringIssues,
+        &[hook("uring_issue", Attachment::Fentry("io_issue_sqe"))],
+    ),
+    only(
+        Backend::Kprobe,
+        Purpose::UringIssues,
+        &[hook(
+            "uring_issue_kprobe",
+            Attachment::Kprobe("io_issue_sqe"),
+        )],
+    ),
 ];
 
 /// What tells of processes where a raw tracepoint's program can be preempted and kprobes can be
@@ -402,11 +473,19 @@ pub enum Purpose {
     Disk,
     /// Waiting for the disk.
     Waits,
+    /// For which of its requests `io_submit` works, and what becomes of them.
+    Aio,
+    /// io_uring's requests.
+    UringSubmissions,
+    /// What becomes of them.
+    UringCompletions,
+    /// For which of them a thread works.
+    UringIssues,
 }
 
 impl Purpose {
     /// Each, in the order in which they are attached.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Calls,
         Self::Processes,
         Self::Faults,
@@ -414,6 +493,10 @@ impl Purpose {
         Self::Cache,
         Self::Disk,
         Self::Waits,
+        Self::Aio,
+        Self::UringSubmissions,
+        Self::UringCompletions,
+        Self::UringIssues,
     ];
 
     /// Its name in recordings.
@@ -427,13 +510,25 @@ impl Purpose {
             Self::Cache => "page_cache",
             Self::Disk => "disk_reads",
             Self::Waits => "disk_wait",
+            Self::Aio => "aio",
+            Self::UringSubmissions => "io_uring_submissions",
+            Self::UringCompletions => "io_uring_completions",
+            Self::UringIssues => "io_uring_issues",
         }
     }
 
     /// Whether a backend that cannot serve it is no backend.
     #[must_use]
     pub const fn required(self) -> bool {
-        !matches!(self, Self::Mapped | Self::Waits)
+        !matches!(
+            self,
+            Self::Mapped
+                | Self::Waits
+                | Self::Aio
+                | Self::UringSubmissions
+                | Self::UringCompletions
+                | Self::UringIssues
+        )
     }
 
     /// The ways to serve it under a backend, the best first.

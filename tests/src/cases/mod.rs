@@ -1,5 +1,6 @@
 //! The cases, family by family.
 
+mod asynchronous;
 mod compat;
 mod coreutils;
 mod disks;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Case> {
         python::cases(),
         streams::cases(),
         compat::cases(),
+        asynchronous::cases(),
         processes::cases(),
         disks::cases(),
         file_systems::cases(),

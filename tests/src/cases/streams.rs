@@ -37,7 +37,27 @@ pub(super) fn cases() -> Vec<Case> {
             talked(site, how)
         }));
     }
+    for how in ["msg", "mmsg", "posix", "sysv"] {
+        cases.push(case(format!("ipc/{how}"), &[], move |site| {
+            messages(site, how)
+        }));
+    }
     cases
+}
+
+/// Both sides of each message, by what is behind the calls' arguments.
+fn messages(site: &Site, how: &str) -> anyhow::Result<Scene> {
+    const MESSAGE_BYTES: u64 = 4_099;
+    const CALLS: u64 = 101;
+    let command = site.workload(
+        "messages",
+        &[&how, &MESSAGE_BYTES.to_string(), &CALLS.to_string()],
+    );
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.calls == 2 * CALLS && truth.returned_bytes < truth.requested_bytes);
+        as_made(check, &all_on("ipc"), truth);
+        Ok(())
+    }))
 }
 
 fn written(site: &Site, call: &str) -> anyhow::Result<Scene> {

@@ -3,13 +3,16 @@
 //! Each prints what it did, its [`Truth`], as one line of JSON on standard output.
 
 mod advice;
+mod aio;
 mod compat;
 mod maps;
+mod messages;
 mod processes;
 mod reads;
 mod sequence;
 mod streams;
 mod sys;
+mod uring;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,6 +22,8 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::truth::Truth;
+
+pub(crate) use uring::can_be_had as can_have_a_ring;
 
 pub(crate) use sequence::{Plan, Step};
 pub(crate) use sys::c_string;
@@ -54,7 +59,12 @@ const WORKLOADS: &[Workload] = &[
     workload("write", "FILE CALL SIZE CALLS", streams::write),
     workload("move", "FROM TO HOW SIZE", streams::move_file),
     workload("talk", "HOW SIZE CALLS", streams::talk),
+    workload("messages", "HOW SIZE CALLS", messages::messages),
     workload("compat", "FILE CALLS", compat::compat),
+    workload("aio", "HOW SIZE BYTES FILE..", aio::aio),
+    workload("uring", "HOW FILE SIZE BYTES", uring::uring),
+    workload("uring-talk", "SIZE CALLS", uring::talk),
+    workload("uring-advise", "FILE", uring::advise),
 ];
 
 const fn workload(

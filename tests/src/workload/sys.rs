@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use crate::truth::Faults;
 
 /// What a call returned, as a count of bytes.
-fn bytes(returned: isize) -> io::Result<u64> {
+pub(crate) fn bytes(returned: isize) -> io::Result<u64> {
     u64::try_from(returned).map_err(|_| io::Error::last_os_error())
 }
 
@@ -173,12 +173,21 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// `socketpair` of unix stream sockets.
 pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(libc::SOCK_STREAM)
+}
+
+/// `socketpair` of unix datagram sockets.
+pub(crate) fn datagram_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(libc::SOCK_DGRAM)
+}
+
+fn pair(kind: i32) -> io::Result<(OwnedFd, OwnedFd)> {
     let mut ends = [0; 2];
     // SAFETY: the array has room for the two descriptors.
     done(unsafe {
         libc::socketpair(
             libc::AF_UNIX,
-            libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+            kind | libc::SOCK_CLOEXEC,
             0,
             ends.as_mut_ptr(),
         )

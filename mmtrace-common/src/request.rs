@@ -1,0 +1,41 @@
+//! Requests that are submitted by one call and complete later: of aio and of io_uring.
+
+use crate::RowKey;
+
+/// A request in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct RequestKey {
+    /// aio: the `kioctx`. io_uring: the `io_kiocb`, or the `io_ring_ctx` where completions do not
+    /// tell of which request they are (5.15).
+    pub owner: u64,
+    /// aio: the program's `iocb`. io_uring: 0, or the request's `user_data` with the `io_ring_ctx`.
+    pub id: u64,
+}
+
+/// What is known of a request: an entry of the `REQUESTS` map.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Request {
+    /// To which row it belongs.
+    pub row: RowKey,
+    /// Bytes asked for.
+    pub size_bytes: u64,
+    /// Where in the file; `u64::MAX`: at its position, or not known.
+    pub offset: u64,
+    /// The `struct file`, or 0.
+    pub file_pointer: u64,
+    /// When it was submitted.
+    pub submitted_ns: u64,
+    /// How many requests go by this key.
+    pub count: u32,
+    /// 1: they belong to several rows.
+    pub mixed: u32,
+    /// 1: of aio; 0: of io_uring.
+    pub aio: u32,
+    /// Unused, for the alignment.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<RequestKey>() == 16 && align_of::<RequestKey>() == 8);
+const _: () = assert!(size_of::<Request>() == 80 && align_of::<Request>() == 8);

@@ -1,0 +1,157 @@
+//! Requests that one call submits and that complete later: of aio and of io_uring.
+
+use mmtrace_common::{
+    FileKey, Lost, Request, RequestKey, RowKey, Thread, call::AIO_SUBMIT, path::Measures,
+};
+
+use crate::{
+    account::{Slot, add, row},
+    kernel::{has, kernel},
+    maps::{OTHER, REQUESTS, lose},
+    thread::{self, now_ns},
+};
+
+/// Counts a request, which the current thread's `call` describes, and notes it as not complete.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_request(tid: u32, owner: u64, id: u64) -> u32 {
+    let Some(thread) = thread::by_tid(tid) else {
+        return 0;
+    };
+    let call = &thread.call;
+    let request = Request {
+        row: RowKey {
+            process: thread.process,
+            file: call.file,
+            path: call.path,
+            padding: 0,
+        },
+        size_bytes: call.size_bytes,
+        offset: call.offset,
+        file_pointer: call.file_pointer,
+        submitted_ns: now_ns(),
+        count: 1,
+        mixed: 0,
+        aio: u32::from(call.special == u32::from(AIO_SUBMIT)),
+        padding: 0,
+    };
+    let measures = row(thread, Slot::Call, request.row.path, request.row.file);
+    measures.operations += 1;
+    measures.bytes_requested += request.size_bytes;
+    note(&RequestKey { owner, id }, request);
+    0
+}
+
+#[inline(always)]
+fn note(key: &RequestKey, request: Request) {
+    let Some(known) = REQUESTS.get_ptr_mut(key) else {
+        if REQUESTS.insert(key, &request, 0).is_err() {
+            lose(Lost::Completions);
+        }
+        return;
+    };
+    // SAFETY: entries are preallocated; one that is deleted meanwhile stays memory of the map.
+    let known = unsafe { &mut *known };
+    if key.id == 0 && !has(kernel!(uring_user_data)) {
+        // A request's own memory is in use again: its completion went by unseen.
+        lose(Lost::Completions);
+        *known = request;
+        return;
+    }
+    // By what completions tell, several are the same one.
+    known.count += 1;
+    known.offset = u64::MAX;
+    known.file_pointer = 0;
+    if !same_row(&known.row, &request.row) {
+        known.mixed = 1;
+    }
+}
+
+#[inline(always)]
+fn same_row(one: &RowKey, other: &RowKey) -> bool {
+    one.file.inode == other.file.inode
+        && one.file.device == other.file.device
+        && one.file.generation == other.file.generation
+        && one.path == other.path
+        && one.process == other.process
+}
+
+/// A request is complete, with this result, in any context: 1 if it is one that was counted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_completed(owner: u64, id: u64, result: i64) -> u32 {
+    let key = RequestKey { owner, id };
+    let Some(request) = REQUESTS.get_ptr_mut(key) else {
+        return 0;
+    };
+    // SAFETY: as in `note`.
+    let request = unsafe { &mut *request };
+    if request.mixed != 0 {
+        lose(Lost::Completions);
+    } else {
+        let work = Measures {
+            bytes_returned: if result > 0 { result as u64 } else { 0 },
+            kernel_time_ns: if request.row.path == OTHER {
+                0
+            } else {
+                now_ns().saturating_sub(request.submitted_ns)
+            },
+            ..Measures::default()
+        };
+        add(&request.row, &work);
+    }
+    if request.count > 1 {
+        request.count -= 1;
+    } else {
+        let _gone = REQUESTS.remove(key);
+    }
+    1
+}
+
+/// Takes back a request that was counted and then not submitted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_take_back(tid: u32, owner: u64, id: u64) -> u32 {
+    let key = RequestKey { owner, id };
+    let Some(thread) = thread::by_tid(tid) else {
+        return 0;
+    };
+    // SAFETY: copied at once; only this thread knows the request yet.
+    let Some(request) = (unsafe { REQUESTS.get(key) }).copied() else {
+        return 0;
+    };
+    let measures = row(thread, Slot::Call, request.row.path, request.row.file);
+    // The row's sum was raised by as much before, in the map or here.
+    measures.operations = measures.operations.wrapping_sub(1);
+    measures.bytes_requested = measures.bytes_requested.wrapping_sub(request.size_bytes);
+    let _gone = REQUESTS.remove(key);
+    0
+}
+
+/// Makes what the thread does from now on work for a request, or for none that is known.
+#[inline(always)]
+pub(crate) fn work_for(thread: &mut Thread, key: &RequestKey) {
+    let call = &mut thread.call;
+    // SAFETY: read at once; an entry that is deleted meanwhile stays memory of the map.
+    match unsafe { REQUESTS.get(key) } {
+        Some(request) if request.mixed == 0 => {
+            call.path = request.row.path;
+            call.file = request.row.file;
+            call.size_bytes = request.size_bytes;
+            call.offset = request.offset;
+            call.file_pointer = request.file_pointer;
+        }
+        _ => work_for_none(thread),
+    }
+}
+
+/// Makes what the thread does from now on work of no path and file that is known.
+#[inline(always)]
+pub(crate) fn work_for_none(thread: &mut Thread) {
+    let call = &mut thread.call;
+    call.path = OTHER;
+    call.file = FileKey::default();
+    call.size_bytes = 0;
+    call.offset = u64::MAX;
+    call.file_pointer = 0;
+}

@@ -1,0 +1,219 @@
+//! Requests that complete later: of aio and of io_uring.
+
+use std::{ffi::OsStr, fs};
+
+use anyhow::ensure;
+
+use super::reads::as_made;
+use crate::{
+    case::{Case, Need, Scene, Site, State, case},
+    check::{all_of, all_on, not_on, on, on_any},
+};
+
+/// A prime number of bytes, more than a page has.
+const REQUEST_BYTES: u64 = 10_007;
+/// As many bytes as a disk takes directly.
+const DIRECT_BYTES: u64 = 13 * 4_096;
+/// A prime size of a file that is written.
+const WRITTEN_BYTES: u64 = 500_009;
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for state in State::BOTH {
+        for how in ["pread", "preadv"] {
+            cases.push(case(
+                format!("aio/{how}-{}", state.name()),
+                &[&[Need::Aio], state.needs()].concat(),
+                move |site| read(site, "aio", how, state, "read"),
+            ));
+        }
+        for how in ["read", "readv", "fixed", "async", "sqpoll"] {
+            cases.push(case(
+                format!("uring/{how}-{}", state.name()),
+                &[&[Need::Uring], state.needs()].concat(),
+                move |site| read(site, "uring", how, state, "read"),
+            ));
+        }
+    }
+    let direct = [Need::DirectIo, Need::Cold];
+    cases.push(case(
+        "aio/direct",
+        &[&[Need::Aio], &direct[..]].concat(),
+        |site| read(site, "aio", "direct", State::Cold, "direct"),
+    ));
+    for how in ["direct", "direct-async"] {
+        cases.push(case(
+            format!("uring/{how}"),
+            &[&[Need::Uring], &direct[..]].concat(),
+            move |site| read(site, "uring", how, State::Cold, "direct"),
+        ));
+    }
+    for how in ["pwrite", "pwritev"] {
+        cases.push(case(format!("aio/{how}"), &[Need::Aio], move |site| {
+            written(site, "aio", how, REQUEST_BYTES, "write")
+        }));
+    }
+    cases.push(case(
+        "aio/direct-write",
+        &[Need::Aio, Need::DirectIo],
+        |site| written(site, "aio", "direct-write", DIRECT_BYTES, "direct"),
+    ));
+    for how in ["write", "writev", "write-fixed"] {
+        cases.push(case(format!("uring/{how}"), &[Need::Uring], move |site| {
+            written(site, "uring", how, REQUEST_BYTES, "write")
+        }));
+    }
+    cases.push(case(
+        "aio/two-files-cold",
+        &[Need::Aio, Need::Cold],
+        two_files,
+    ));
+    cases.push(case("uring/talk", &[Need::Uring], talked));
+    cases.push(case(
+        "uring/prefetch-cold",
+        &[Need::Uring, Need::Cold],
+        prefetched,
+    ));
+    cases
+}
+
+/// The command that moves `total` bytes of a file, `size` at a time.
+fn command(
+    site: &Site,
+    workload: &str,
+    how: &str,
+    file: &dyn AsRef<OsStr>,
+    size: u64,
+    total: u64,
+) -> Vec<std::ffi::OsString> {
+    let (size, total) = (size.to_string(), total.to_string());
+    if workload == "aio" {
+        site.workload(workload, &[&how, &size, &total, file])
+    } else {
+        site.workload(workload, &[&how, file, &size, &total])
+    }
+}
+
+/// Each request is an operation of the path that the call of its kind would be.
+fn read(
+    site: &Site,
+    workload: &'static str,
+    how: &'static str,
+    state: State,
+    path: &'static str,
+) -> anyhow::Result<Scene> {
+    let size = site.size_bytes();
+    let file = site.data_in(state, size)?;
+    let from_disk = state.disk_bytes(site.on_disk_bytes(size)?);
+    let request = if path == "direct" {
+        DIRECT_BYTES
+    } else {
+        REQUEST_BYTES
+    };
+    let command = command(site, workload, how, &file, request, size);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes == size);
+        let rows = on(&file, path);
+        as_made(check, &rows, truth);
+        check.equal(&not_on(&file, path), "operations", 0);
+        // What a worker reads has no path where the hooks do not tell what it works for.
+        if how.ends_with("async") && !check.serves("io_uring_issues") {
+            if path == "read" {
+                let both = on_any(&file, &["read", "other"]);
+                check.equal(&both, "disk_read_bytes", from_disk);
+            }
+        } else {
+            check.equal(&rows, "disk_read_bytes", from_disk);
+            check.equal(&not_on(&file, path), "disk_read_bytes", 0);
+        }
+        Ok(())
+    }))
+}
+
+fn written(
+    site: &Site,
+    workload: &str,
+    how: &str,
+    request: u64,
+    path: &'static str,
+) -> anyhow::Result<Scene> {
+    let file = site.path("written");
+    let total = if path == "direct" {
+        11 * request
+    } else {
+        WRITTEN_BYTES
+    };
+    let command = command(site, workload, how, &file, request, total);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(fs::metadata(&file)?.len() == total && truth.returned_bytes == total);
+        as_made(check, &on(&file, path), truth);
+        check.equal(&not_on(&file, path), "operations", 0);
+        Ok(())
+    }))
+}
+
+/// Requests of two files in one call: each file's disk reads are its own.
+fn two_files(site: &Site) -> anyhow::Result<Scene> {
+    const SIZE_BYTES: u64 = 1_000_003;
+    let files = [site.data("one", SIZE_BYTES)?, site.data("two", SIZE_BYTES)?];
+    for file in &files {
+        State::Cold.bring(file)?;
+    }
+    let from_disk = site.on_disk_bytes(SIZE_BYTES)?;
+    let command = site.workload(
+        "aio",
+        &[
+            &"pread",
+            &REQUEST_BYTES.to_string(),
+            &SIZE_BYTES.to_string(),
+            &files[0],
+            &files[1],
+        ],
+    );
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes == 2 * SIZE_BYTES);
+        for file in &files {
+            let rows = on(file, "read");
+            check.equal(&rows, "operations", truth.calls / 2);
+            check.equal(&rows, "bytes_returned", SIZE_BYTES);
+            check.equal(&rows, "disk_read_bytes", from_disk);
+            check.equal(&not_on(file, "read"), "disk_read_bytes", 0);
+        }
+        Ok(())
+    }))
+}
+
+fn talked(site: &Site) -> anyhow::Result<Scene> {
+    const MESSAGE_BYTES: u64 = 4_099;
+    const CALLS: u64 = 101;
+    let command = site.workload(
+        "uring-talk",
+        &[&MESSAGE_BYTES.to_string(), &CALLS.to_string()],
+    );
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes == 2 * CALLS * MESSAGE_BYTES);
+        as_made(check, &all_on("ipc"), truth);
+        Ok(())
+    }))
+}
+
+/// Advice by a request brings the file in, and a request that splices moves it on.
+fn prefetched(site: &Site) -> anyhow::Result<Scene> {
+    let size = site.size_bytes() / 10;
+    let file = site.data_in(State::Cold, size)?;
+    let from_disk = site.on_disk_bytes(size)?;
+    let command = site.workload("uring-advise", &[&file]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes == size);
+        let prefetch = on(&file, "prefetch");
+        check.equal(&prefetch, "operations", 1);
+        check.equal(&prefetch, "bytes_requested", size);
+        as_made(check, &on(&file, "splice"), truth);
+        check.equal(&on(&file, "splice"), "disk_read_bytes", 0);
+        if check.serves("io_uring_issues") {
+            check.equal(&prefetch, "disk_read_bytes", from_disk);
+        }
+        check.equal(&all_of(&file), "disk_read_bytes", from_disk);
+        Ok(())
+    }))
+}
