@@ -239,6 +239,12 @@ kernel! {
     uring_fadvise_advice = Self::ABSENT,
     /// `io_uring_cqe.res`.
     uring_cqe_result = Self::ABSENT,
+    /// In the record of the event `io_uring_submit_req`: `req`.
+    event_uring_request = Self::ABSENT,
+    /// In the record of the event `io_uring_complete`: `req`.
+    event_uring_completed = Self::ABSENT,
+    /// The same: `res`.
+    event_uring_result = Self::ABSENT,
     /// Bytes of a page, as a shift.
     page_shift = 12,
     /// What a thread must pass with [`REGISTER_OPTION`](crate::REGISTER_OPTION) to be followed.

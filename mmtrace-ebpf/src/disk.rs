@@ -74,7 +74,7 @@ fn has_run(thread: &mut Thread, which: u32) -> bool {
 
 /// A field of an event's record.
 #[inline(always)]
-fn in_record<T: Plain>(ctx: &TracePointContext, offset: u32) -> T {
+pub(crate) fn in_record<T: Plain>(ctx: &TracePointContext, offset: u32) -> T {
     read(ctx.as_ptr() as u64, offset)
 }
 

@@ -200,6 +200,22 @@ fn uring_completes_nameless(ctx: &RawTracePointContext) {
     uring::completed(ctx.arg(0), 0, ctx.arg(1), ctx.arg(2));
 }
 
+/// The event `io_uring:io_uring_submit_req`: see `sys_enter_event`.
+#[tracepoint]
+pub fn uring_submit_event(ctx: TracePointContext) -> u32 {
+    uring::submitted(disk::in_record(&ctx, kernel::kernel!(event_uring_request)));
+    0
+}
+
+/// The event `io_uring:io_uring_complete`: see `sys_enter_event`.
+#[tracepoint]
+pub fn uring_complete_event(ctx: TracePointContext) -> u32 {
+    let result: u32 = disk::in_record(&ctx, kernel::kernel!(event_uring_result));
+    let request = disk::in_record(&ctx, kernel::kernel!(event_uring_completed));
+    uring::completed(0, request, 0, result as i32);
+    0
+}
+
 /// Addresses from here on are the kernel's.
 const KERNEL_HALF: u64 = 1 << 63;
 

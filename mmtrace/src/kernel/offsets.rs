@@ -158,6 +158,9 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
             .map_or(8, |field| field.size_bytes),
         uring_fadvise_advice: offset("io_fadvise", "advice"),
         uring_cqe_result: offset("io_uring_cqe", "res"),
+        event_uring_request: of_event(URING_SUBMIT_EVENT, "req"),
+        event_uring_completed: of_event(URING_COMPLETE_EVENT, "req"),
+        event_uring_result: of_event(URING_COMPLETE_EVENT, "res"),
         fault_flag_remote: bits(
             "fault_flag",
             &["FAULT_FLAG_REMOTE"],
@@ -170,6 +173,8 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
 }
 
 const CACHE_EVENT: (&str, &str) = ("filemap", "mm_filemap_add_to_page_cache");
+const URING_SUBMIT_EVENT: (&str, &str) = ("io_uring", "io_uring_submit_req");
+const URING_COMPLETE_EVENT: (&str, &str) = ("io_uring", "io_uring_complete");
 const BIO_EVENT: (&str, &str) = ("block", "block_bio_queue");
 
 #[cfg(test)]

@@ -390,6 +390,16 @@ pub static PLAN: &[Choice] = &[
         ],
     ),
     Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..every(
+            Purpose::UringSubmissions,
+            &[hook(
+                "uring_submit_event",
+                Attachment::Event("io_uring", "io_uring_submit_req"),
+            )],
+        )
+    },
+    Choice {
         requires: Requirement::TracepointArguments("io_uring_submit_req", 1),
         ..every(
             Purpose::UringSubmissions,
@@ -408,6 +418,16 @@ pub static PLAN: &[Choice] = &[
         ..every(
             Purpose::UringSubmissions,
             &[raw("uring_submit_second", "io_uring_submit_sqe")],
+        )
+    },
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..every(
+            Purpose::UringCompletions,
+            &[hook(
+                "uring_complete_event",
+                Attachment::Event("io_uring", "io_uring_complete"),
+            )],
         )
     },
     Choice {
