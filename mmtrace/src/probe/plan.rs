@@ -395,7 +395,7 @@ pub static PLAN: &[Choice] = &[
             Purpose::UringSubmissions,
             &[hook(
                 "uring_submit_event",
-                Attachment::Event("io_uring", "io_uring_submit_req"),
+                Attachment::Event("io_uring:io_uring_submit_req"),
             )],
         )
     },
@@ -426,7 +426,7 @@ pub static PLAN: &[Choice] = &[
             Purpose::UringCompletions,
             &[hook(
                 "uring_complete_event",
-                Attachment::Event("io_uring", "io_uring_complete"),
+                Attachment::Event("io_uring:io_uring_complete"),
             )],
         )
     },
