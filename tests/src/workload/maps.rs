@@ -52,47 +52,42 @@ pub(super) fn touch(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     if has("populate") {
         flags |= libc::MAP_POPULATE;
     }
-    // What the loop itself runs on is touched before it is watched.
-    let warm = sys::Mapping::new(
-        None,
-        page_size(),
-        protection,
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-    )?;
-    warm.advise(libc::MADV_NORMAL)?;
-    warm.lock()?;
-    warm.load(0);
-    sys::faults();
-
-    let before = sys::faults();
-    let mapping = sys::Mapping::new(Some(&file), size, protection, flags)?;
-    for (option, advice) in [
-        ("random", libc::MADV_RANDOM),
-        ("sequential", libc::MADV_SEQUENTIAL),
-        ("populate-read", MADV_POPULATE_READ),
-    ] {
-        if has(option) {
-            mapping.advise(advice).with_context(|| option.to_owned())?;
-        }
-    }
-    if has("lock") {
-        mapping.lock().context("mlock")?;
-    }
-    let mut truth = Truth::default();
-    if !has("none") {
-        for &page in &order {
-            let offset = page * page_size();
-            if write {
-                mapping.store(offset, 1);
-            } else {
-                mapping.load(offset);
+    let watched = |file: Option<&OwnedFd>, size: usize, flags: i32, order: &[usize]| {
+        let before = sys::faults();
+        let mapping = sys::Mapping::new(file, size, protection, flags)?;
+        for (option, advice) in [
+            ("random", libc::MADV_RANDOM),
+            ("sequential", libc::MADV_SEQUENTIAL),
+            ("populate-read", MADV_POPULATE_READ),
+        ] {
+            if has(option) {
+                mapping.advise(advice).with_context(|| option.to_owned())?;
             }
-            truth.touched_pages += 1;
         }
-    }
-    truth.faults = sys::faults().since(before);
-    truth.mapped_bytes = accessible_bytes(&mapping)?;
-    Ok(truth)
+        if has("lock") {
+            mapping.lock().context("mlock")?;
+        }
+        if !has("none") {
+            for &page in order {
+                let offset = page * page_size();
+                if write {
+                    mapping.store(offset, 1);
+                } else {
+                    mapping.load(offset);
+                }
+            }
+        }
+        anyhow::Ok((mapping, sys::faults().since(before)))
+    };
+    // First on other memory, so that the program itself is there: its own faults are not meant.
+    watched(None, page_size(), flags | libc::MAP_ANONYMOUS, &[0])?;
+    let (mapping, faults) = watched(Some(&file), size, flags, &order)?;
+    Ok(Truth {
+        touched_pages: if has("none") { 0 } else { order.len() as u64 },
+        faults,
+        mapped_bytes: accessible_bytes(&mapping)?,
+        ..Truth::default()
+    })
 }
 
 /// Page numbers below `pages`, in order or in an order that no readahead foresees.
