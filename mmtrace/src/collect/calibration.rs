@@ -68,6 +68,11 @@ pub(super) fn calibrate(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
         }
         known = attempt(attached, nonce)?;
     }
+    judged(known)
+}
+
+/// What is known, if all of it was counted.
+fn judged(known: Vec<Known>) -> Result<Vec<Known>> {
     if let Some(wrong) = known.iter().find(|known| known.is_wrong()) {
         let (measure, path) = (wrong.measure.label(), wrong.path.name());
         let (seen, done) = (wrong.seen.unwrap_or(0), wrong.done.as_ref().unwrap_or(&0));
@@ -329,5 +334,40 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: our own mapping, which nothing refers to any more.
         unsafe { libc::munmap(self.start, self.length) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(seen: Option<u64>, done: Result<u64, String>) -> Known {
+        Known {
+            path: Path::Mmap,
+            measure: Measure::MappedBytes,
+            seen,
+            done,
+        }
+    }
+
+    #[test]
+    fn what_was_not_seen_is_an_error_and_what_is_not_known_none() {
+        let no_disk = || Err("no disk".to_owned());
+        for right in [
+            known(Some(4_096), Ok(4_096)),
+            known(None, Ok(4_096)),
+            known(Some(0), no_disk()),
+            known(None, no_disk()),
+        ] {
+            assert!(judged(vec![right]).is_ok());
+        }
+        let error = judged(vec![
+            known(Some(4_096), Ok(4_096)),
+            known(Some(0), Ok(8_192)),
+        ]);
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "the probes do not see what is done: of 8192 mapped bytes of a known mmap they counted 0"
+        );
     }
 }
