@@ -373,6 +373,18 @@ pub static PLAN: &[Choice] = &[
         )],
     ),
     every(Purpose::Waits, &[raw("sched_switch", "sched_switch")]),
+    // Where a task can be preempted inside a trampoline's program, kprobes miss less.
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..only(
+            Backend::Fentry,
+            Purpose::Aio,
+            &[
+                hook("aio_submit_kprobe", Attachment::Kprobe("io_submit_one")),
+                hook("aio_complete_kprobe", Attachment::Kprobe("aio_complete_rw")),
+            ],
+        )
+    },
     only(
         Backend::Fentry,
         Purpose::Aio,
@@ -449,6 +461,17 @@ pub static PLAN: &[Choice] = &[
         ..every(
             Purpose::UringCompletions,
             &[raw("uring_complete_nameless", "io_uring_complete")],
+        )
+    },
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..only(
+            Backend::Fentry,
+            Purpose::UringIssues,
+            &[hook(
+                "uring_issue_kprobe",
+                Attachment::Kprobe("io_issue_sqe"),
+            )],
         )
     },
     only(
