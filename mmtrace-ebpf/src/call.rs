@@ -40,6 +40,12 @@ mod arch {
     pub(super) const START: u32 = 0;
     /// Which of the words read there are the arguments, in order.
     pub(super) const ORDER: [usize; 6] = [0, 1, 2, 3, 4, 5];
+    /// How many words are read there.
+    pub(super) const WORDS: usize = 6;
+    /// Not told apart here.
+    pub(super) fn may_be_compat(_words: &[u64; WORDS]) -> bool {
+        false
+    }
 }
 #[cfg(not(bpf_target_arch = "aarch64"))]
 mod arch {
@@ -54,6 +60,13 @@ mod arch {
     pub(super) const START: u32 = 56;
     /// Which of the words read there are the arguments, in order: di, si, dx, r10, r8, r9.
     pub(super) const ORDER: [usize; 6] = [7, 6, 5, 0, 2, 1];
+    /// How many words are read there: `pt_regs.orig_ax` and `ip` follow.
+    pub(super) const WORDS: usize = 10;
+    /// Whether a call may have come through the 32-bit interface. The `syscall` instruction leaves
+    /// the address after it in cx as well; this spares its calls another look.
+    pub(super) fn may_be_compat(words: &[u64; WORDS]) -> bool {
+        words[4] != words[9]
+    }
 }
 
 /// What the kernel takes of one call at most: include/linux/fs.h.
@@ -63,8 +76,8 @@ const MADV_WILLNEED: u64 = 3;
 const MADV_POPULATE_READ: u64 = 22;
 const MADV_POPULATE_WRITE: u64 = 23;
 
-/// The arguments of a call.
-struct Arguments([u64; 8]);
+/// The arguments of a call: the registers from [`arch::START`] on.
+struct Arguments([u64; arch::WORDS]);
 
 impl Arguments {
     fn read(registers: u64) -> Self {
@@ -107,7 +120,10 @@ pub(crate) fn enter(ctx: &impl EbpfContext, registers: u64, number: u64) {
         thread.unnamed = 0;
         mmtrace_name_program(read(registers, arch::INSTRUCTION_POINTER));
     }
-    if read::<u32>(thread.task, kernel!(task_thread_status)) & arch::COMPAT != 0 {
+    let arguments = Arguments::read(registers);
+    if arch::may_be_compat(&arguments.0)
+        && read::<u32>(thread.task, kernel!(task_thread_status)) & arch::COMPAT != 0
+    {
         lose(Lost::CompatCalls);
         thread.call.active = 0;
         return;
@@ -119,7 +135,7 @@ pub(crate) fn enter(ctx: &impl EbpfContext, registers: u64, number: u64) {
             return;
         }
     };
-    begin(thread, spec, &Arguments::read(registers));
+    begin(thread, spec, &arguments);
 }
 
 #[inline(always)]
