@@ -15,7 +15,8 @@ pub fn field_offset(category: &str, name: &str, field: &str) -> Option<u32> {
     in_format(&format, field)
 }
 
-/// Finds a field in the text of a `format` file: `field:unsigned long index;	offset:24;	size:8; ...`.
+/// Finds a field in the text of a `format` file, of which a line is
+/// `field:unsigned long index;offset:24;size:8;signed:0;`, with tabs after the semicolons.
 fn in_format(format: &str, field: &str) -> Option<u32> {
     format.lines().find_map(|line| {
         let (declaration, rest) = line.trim().strip_prefix("field:")?.split_once(';')?;
