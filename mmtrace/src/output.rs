@@ -214,11 +214,12 @@ fn replace(
     mode: Option<u32>,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut buffered = BufWriter::new(temporary_beside(path, mode)?);
+    let mut file = temporary_beside(path, mode)?;
+    // To the file itself: the errors of tempfile's own type name the temporary file.
+    let mut buffered = BufWriter::new(file.as_file_mut());
     write(&mut buffered)?;
-    let file = buffered
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
+    buffered.flush()?;
+    drop(buffered);
     file.persist(path).map_err(|error| error.error)?;
     Ok(())
 }

@@ -106,6 +106,10 @@ fn a_disk_full_at_the_end_is_one_line_and_the_status_stays() {
         stderr.lines().count() == 1 && stderr.contains("No space left"),
         "{stderr}"
     );
+    assert!(
+        !stderr.contains(".mmtrace-"),
+        "the temporary file is nobody's concern: {stderr}"
+    );
     assert_eq!(
         fs::read_dir(disk.0.path()).unwrap().count(),
         1,
