@@ -83,14 +83,19 @@ fn object_file(hooks: &[Hook]) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    fn hook(kind: &str, name: &str) -> Hook {
+        Hook {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+        }
+    }
 
     #[test]
     fn the_loader_understands_the_object() {
-        let hook = |kind: &str, name: &str| Hook {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-        };
         let file = object_file(&[
             hook("raw_tracepoint", "sys_enter"),
             hook("tracepoint", "raw_syscalls:sys_enter"),
@@ -103,5 +108,24 @@ mod tests {
         .unwrap();
         let object = EbpfLoader::new().btf(None).load(&file);
         assert_eq!(object.unwrap().programs().count(), 7);
+    }
+
+    #[test]
+    fn programs_are_attached_to_what_a_recording_names() {
+        // For this thread alone.
+        let mounted = crate::measure::mount_tracing();
+        if mounted.is_err() || !Path::new("/sys/kernel/tracing/events/sched").exists() {
+            eprintln!("skipped: attaching to events needs root and tracefs: {mounted:?}");
+            return;
+        }
+        let hooks = [
+            hook("tracepoint", "sched:sched_process_exit"),
+            hook("raw_tracepoint", "sched_process_exit"),
+            hook("software_event", "page-faults-maj"),
+        ];
+        let types = Btf::from_sys_fs().unwrap();
+        attach(&hooks, &types).unwrap();
+        let error = attach(&[hook("uprobe", "main")], &types).unwrap_err();
+        assert!(format!("{error:#}").contains("uprobe/main"), "{error:#}");
     }
 }

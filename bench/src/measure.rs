@@ -155,7 +155,7 @@ impl Measured {
 }
 
 /// Mounts the file systems that other tracers need, where they are missing, for us alone.
-fn mount_tracing() -> Result<()> {
+pub(crate) fn mount_tracing() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("cannot have mounts of our own")?;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
