@@ -142,10 +142,14 @@ pub(crate) fn add_modules(
     disks: &[(Disk, PathBuf)],
     tree: &Path,
 ) -> Result<Vec<String>> {
-    let file_systems: BTreeSet<&str> = disks
+    let mut modules: BTreeSet<&str> = disks
         .iter()
         .filter_map(|(disk, _)| disk.file_system.as_deref())
         .collect();
+    if modules.contains("btrfs") {
+        // It asks for this as it mounts, when there is no modprobe yet.
+        modules.insert("crypto-crc32c");
+    }
     let listing = output(
         program("modprobe")?
             // The host's own settings are for its own kernel.
@@ -159,7 +163,7 @@ pub(crate) fn add_modules(
             .arg(kernel.dir())
             .args(["--set-version", kernel.release()])
             .args(MODULES)
-            .args(file_systems),
+            .args(modules),
     )?;
     fs::create_dir_all(tree.join("modules"))?;
     let mut names: Vec<String> = Vec::new();
