@@ -46,7 +46,7 @@ const NEIGHBOURS: u64 = 101;
 const NEIGHBOUR_BYTES: usize = 1_511;
 const READ: &[&str] = &["read", "read", "65003"];
 const MAP: &[&str] = &["touch", "shared"];
-const DIRECT: &[&str] = &["direct", "65536"];
+const DIRECT: &[&str] = &["direct", "65536", "touched"];
 
 #[rustfmt::skip]
 const FRESH: [Fresh; 11] = [

@@ -52,42 +52,37 @@ pub(super) fn touch(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     if has("populate") {
         flags |= libc::MAP_POPULATE;
     }
-    let watched = |file: Option<&OwnedFd>, size: usize, flags: i32, order: &[usize]| {
-        let before = sys::faults();
-        let mapping = sys::Mapping::new(file, size, protection, flags)?;
-        for (option, advice) in [
-            ("random", libc::MADV_RANDOM),
-            ("sequential", libc::MADV_SEQUENTIAL),
-            ("populate-read", MADV_POPULATE_READ),
-        ] {
-            if has(option) {
-                mapping.advise(advice).with_context(|| option.to_owned())?;
+    // What the program itself is made of shall not fault while it is watched.
+    sys::lock_all().context("mlockall")?;
+    let before = sys::faults();
+    let mapping = sys::Mapping::new(Some(&file), size, protection, flags)?;
+    for (option, advice) in [
+        ("random", libc::MADV_RANDOM),
+        ("sequential", libc::MADV_SEQUENTIAL),
+        ("populate-read", MADV_POPULATE_READ),
+    ] {
+        if has(option) {
+            mapping.advise(advice).with_context(|| option.to_owned())?;
+        }
+    }
+    if has("lock") {
+        mapping.lock().context("mlock")?;
+    }
+    let mut truth = Truth::default();
+    if !has("none") {
+        for &page in &order {
+            let offset = page * page_size();
+            if write {
+                mapping.store(offset, 1);
+            } else {
+                mapping.load(offset);
             }
+            truth.touched_pages += 1;
         }
-        if has("lock") {
-            mapping.lock().context("mlock")?;
-        }
-        if !has("none") {
-            for &page in order {
-                let offset = page * page_size();
-                if write {
-                    mapping.store(offset, 1);
-                } else {
-                    mapping.load(offset);
-                }
-            }
-        }
-        anyhow::Ok((mapping, sys::faults().since(before)))
-    };
-    // First on other memory, so that the program itself is there: its own faults are not meant.
-    watched(None, page_size(), flags | libc::MAP_ANONYMOUS, &[0])?;
-    let (mapping, faults) = watched(Some(&file), size, flags, &order)?;
-    Ok(Truth {
-        touched_pages: if has("none") { 0 } else { order.len() as u64 },
-        faults,
-        mapped_bytes: accessible_bytes(&mapping)?,
-        ..Truth::default()
-    })
+    }
+    truth.faults = sys::faults().since(before);
+    truth.mapped_bytes = accessible_bytes(&mapping)?;
+    Ok(truth)
 }
 
 /// Page numbers below `pages`, in order or in an order that no readahead foresees.
@@ -131,8 +126,8 @@ pub(super) fn read_and_map(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     }
     let file = sys::open(&path, libc::O_RDONLY)?;
     let length = usize::try_from(path.metadata()?.len())?;
+    sys::lock_all().context("mlockall")?;
     let mapping = sys::Mapping::new(Some(&file), length, libc::PROT_READ, libc::MAP_SHARED)?;
-    sys::thread_faults();
     let before = sys::thread_faults();
     for offset in (0..length).step_by(page_size()) {
         mapping.load(offset);
@@ -160,6 +155,7 @@ pub(super) fn remapped(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     let rounds = arguments.number()?;
     let size = usize::try_from(path.metadata()?.len())?;
     let file = sys::open(&path, libc::O_RDONLY)?;
+    sys::lock_all().context("mlockall")?;
     let done = AtomicBool::new(false);
     let loaded: Vec<anyhow::Result<Truth>> = thread::scope(|scope| {
         for _ in 0..threads {
@@ -205,8 +201,6 @@ fn map_and_unmap(done: &AtomicBool) {
 
 fn map_and_load(file: &OwnedFd, size: usize, rounds: usize) -> anyhow::Result<Truth> {
     let mut truth = Truth::default();
-    // What is measured with is touched before.
-    sys::thread_faults();
     for _ in 0..rounds {
         let mapping = sys::Mapping::new(Some(file), size, libc::PROT_READ, libc::MAP_SHARED)?;
         let before = sys::thread_faults();

@@ -39,7 +39,7 @@ const WORKLOADS: &[Workload] = &[
     workload("read", "FILE CALL SIZE [CALLS]", reads::read),
     workload("odd-calls", "FILE", reads::odd_calls),
     workload("read-into-mapping", "FILE MAPPED SIZE", reads::into_mapping),
-    workload("direct", "FILE SIZE", reads::direct),
+    workload("direct", "FILE SIZE TOUCHED", reads::direct),
     workload(
         "fork-readers",
         "FILE CHILDREN SIZE",

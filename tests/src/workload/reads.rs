@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail};
 
 use super::{Arguments, sys};
 use crate::truth::Truth;
@@ -106,17 +106,10 @@ pub(super) fn into_mapping(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     let from = sys::open(&from, libc::O_RDONLY)?;
     let into = sys::open(&into, libc::O_RDWR)?;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // What the program itself is made of shall not fault while it is watched.
+    sys::lock_all().context("mlockall")?;
     let mapping = sys::Mapping::new(Some(&into), total, protection, libc::MAP_SHARED)?;
-
-    // What the loop itself runs on is touched before it is watched.
-    let mut warm = [0; 64];
-    ensure!(sys::pread(from.as_raw_fd(), &mut warm, 0)? == 64);
-    sys::read(from.as_raw_fd(), &mut [])?;
     let mut truth = Truth::default();
-    truth.add(64, 64);
-    truth.add(0, 0);
-    sys::faults();
-
     let before = sys::faults();
     let mut offset = 0;
     while offset < total {
@@ -132,10 +125,16 @@ pub(super) fn into_mapping(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     Ok(truth)
 }
 
-/// Reads a file with `O_DIRECT` into aligned memory.
+/// Reads a file with `O_DIRECT` into aligned memory, of which each page is touched before (`touched`)
+/// or none (`untouched`).
 pub(super) fn direct(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     let path = arguments.path()?;
     let size = arguments.number()?;
+    let touched = match arguments.text()?.as_str() {
+        "touched" => true,
+        "untouched" => false,
+        other => bail!("{other:?} is not touched or untouched"),
+    };
     let file = sys::open(&path, libc::O_RDONLY | libc::O_DIRECT)?;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let buffer = sys::Mapping::new(
@@ -144,6 +143,11 @@ pub(super) fn direct(arguments: &mut Arguments) -> anyhow::Result<Truth> {
         protection,
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     )?;
+    if touched {
+        (0..size)
+            .step_by(page_size())
+            .for_each(|offset| buffer.store(offset, 1));
+    }
     let length = path.metadata()?.len();
     let mut truth = Truth::default();
     while truth.returned_bytes < length {
