@@ -134,7 +134,6 @@ pub(super) fn read_and_map(arguments: &mut Arguments) -> anyhow::Result<Truth> {
         truth.touched_pages += 1;
     }
     let faults = sys::thread_faults().since(before);
-    let mapped_bytes = accessible_bytes(&mapping)?;
     if first == "map" {
         let read = read_file(&path, "read", size, usize::MAX)?;
         truth.calls = read.calls;
@@ -142,7 +141,6 @@ pub(super) fn read_and_map(arguments: &mut Arguments) -> anyhow::Result<Truth> {
         truth.returned_bytes = read.returned_bytes;
     }
     truth.faults = faults;
-    truth.mapped_bytes = mapped_bytes;
     Ok(truth)
 }
 
