@@ -2,14 +2,17 @@
 
 use std::{
     any::Any,
+    cell::RefCell,
     ffi::{OsStr, OsString},
     fs,
     io::Read as _,
     path::{Path, PathBuf},
     process::Command,
+    rc::Rc,
 };
 
 use anyhow::{Context as _, ensure};
+use memmap2::Mmap;
 
 use crate::{
     check::Check,
@@ -29,6 +32,8 @@ pub(crate) struct Site {
     pub(crate) scratch_disks: Vec<PathBuf>,
     /// This program.
     pub(crate) myself: PathBuf,
+    /// What keeps files in memory.
+    pub(crate) kept: Rc<RefCell<Vec<Mmap>>>,
     /// The backend under test.
     pub(crate) backend: String,
 }
@@ -54,8 +59,18 @@ impl Site {
     /// As [`Site::data`], cold or warm.
     pub(crate) fn data_in(&self, state: State, size_bytes: u64) -> anyhow::Result<PathBuf> {
         let path = self.data("data", size_bytes)?;
-        state.bring(&path)?;
+        self.bring(state, &path)?;
         Ok(path)
+    }
+
+    /// Puts a file into this state, and makes sure that it is. A warm one stays in memory for as
+    /// long as this site is there.
+    pub(crate) fn bring(&self, state: State, file: &Path) -> anyhow::Result<()> {
+        match state {
+            State::Cold => files::make_cold(file)?,
+            State::Warm => self.kept.borrow_mut().push(files::keep_warm(file)?),
+        }
+        Ok(())
     }
 
     /// `size_bytes` as the file system reads it from the disk: in whole blocks.
@@ -115,14 +130,6 @@ impl State {
         match self {
             Self::Cold => &[Need::Cold],
             Self::Warm => &[],
-        }
-    }
-
-    /// Puts a file into this state, and makes sure that it is.
-    pub(crate) fn bring(self, file: &Path) -> anyhow::Result<()> {
-        match self {
-            Self::Cold => files::make_cold(file),
-            Self::Warm => files::make_warm(file),
         }
     }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use memmap2::Mmap;
 
 /// Makes a file of `size_bytes` bytes that no file system can compress or leave out, and writes it
 /// to the disk.
@@ -81,14 +82,20 @@ pub(crate) fn make_cold(path: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Brings all of a file's data into the page cache.
-pub(crate) fn make_warm(path: &Path) -> anyhow::Result<()> {
-    let data = fs::read(path)?;
+/// Brings all of a file's data into the page cache, and keeps it there for as long as the result
+/// lives: a machine may take pages back that nobody has used for a while.
+pub(crate) fn keep_warm(path: &Path) -> anyhow::Result<Mmap> {
+    let file = fs::File::open(path)?;
+    // SAFETY: nothing looks at the data, which may change.
+    let mapping = unsafe { Mmap::map(&file)? };
+    mapping
+        .lock()
+        .with_context(|| format!("keeping {path:?} in memory"))?;
     ensure!(
-        cached_bytes(path)? >= data.len() as u64,
+        cached_bytes(path)? >= mapping.len() as u64,
         "{path:?} does not stay in the page cache"
     );
-    Ok(())
+    Ok(mapping)
 }
 
 /// How many bytes of a file are in the page cache, in whole pages, by `mincore`.
@@ -162,7 +169,7 @@ mod tests {
         let directory = tempfile::tempdir()?;
         let file = directory.path().join("data");
         make_random(&file, 65_003)?;
-        make_warm(&file)?;
+        let _kept = keep_warm(&file)?;
         assert_eq!(
             cached_bytes(&file)?,
             65_003_u64.next_multiple_of(page_size())

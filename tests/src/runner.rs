@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
+    rc::Rc,
     time::Duration,
 };
 
@@ -144,6 +145,7 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
                 small: options.small,
                 scratch_disks: scratch_disks.clone(),
                 myself: myself.clone(),
+                kept: Rc::default(),
                 backend: backend.to_owned(),
             };
             let mut tries = tries(case);

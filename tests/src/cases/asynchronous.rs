@@ -157,7 +157,7 @@ fn two_files(site: &Site) -> anyhow::Result<Scene> {
     const SIZE_BYTES: u64 = 1_000_003;
     let files = [site.data("one", SIZE_BYTES)?, site.data("two", SIZE_BYTES)?];
     for file in &files {
-        State::Cold.bring(file)?;
+        site.bring(State::Cold, file)?;
     }
     let from_disk = site.on_disk_bytes(SIZE_BYTES)?;
     let command = site.workload(

@@ -56,7 +56,7 @@ fn dd(site: &Site, block_bytes: u64, state: State) -> anyhow::Result<Scene> {
         &"status=none",
     ]);
     rehearse(&command)?;
-    state.bring(&file)?;
+    site.bring(state, &file)?;
     Ok(Scene::new(command, move |check, _| {
         let read = on(&file, "read");
         check.equal(&read, "operations", reads);
@@ -80,7 +80,7 @@ fn cat(site: &Site, state: State) -> anyhow::Result<Scene> {
     let moved = on_any(&file, &["read", "splice"]);
     let command = words(&[&"cat", &file]);
     rehearse(&command)?;
-    state.bring(&file)?;
+    site.bring(state, &file)?;
     Ok(Scene::new(command, move |check, _| {
         check.equal(&moved, "bytes_returned", size);
         check.equal(&moved, "disk_read_bytes", from_disk);
@@ -114,7 +114,7 @@ fn cp(site: &Site, reflink: &str) -> anyhow::Result<Scene> {
     let command = words(&[&"cp", &reflink, &file, &copy]);
     rehearse(&command)?;
     fs::remove_file(&copy)?;
-    State::Cold.bring(&file)?;
+    site.bring(State::Cold, &file)?;
     Ok(Scene::new(command, move |check, _| {
         let moved = on_any(&file, &["read", "splice"]);
         check.equal(&moved, "bytes_returned", size);

@@ -22,7 +22,7 @@ fn own_counter(site: &Site) -> anyhow::Result<Scene> {
     input.push(&file);
     let command = words(&[&"dd", &input, &"of=/dev/null", &"bs=65537", &"status=none"]);
     rehearse(&command)?;
-    State::Cold.bring(&file)?;
+    site.bring(State::Cold, &file)?;
     Ok(Scene::new(command, move |check, _| {
         check.equal(&on(&file, "read"), "disk_read_bytes", from_disk);
         let disks: Vec<_> = check

@@ -182,7 +182,7 @@ fn overlaid(site: &Site, layer: &'static str, first: &'static str) -> anyhow::Re
     let real = site.data(Path::new(layer).join("data"), SIZE_BYTES)?;
     let kept = overlay(site)?;
     let file = site.path("merged/data");
-    State::Cold.bring(&file)?;
+    site.bring(State::Cold, &file)?;
     let from_disk = site.on_disk_bytes(SIZE_BYTES)?;
     let command = site.workload("read-and-map", &[&file, &first, &"65003"]);
     Ok(Scene::workload(command, move |check, truth| {
@@ -213,7 +213,7 @@ fn overlaid_program(site: &Site) -> anyhow::Result<Scene> {
     let program = site.path("merged/program");
     let command = words(&[&program, &"--version"]);
     let prints = rehearse(&command)?;
-    State::Cold.bring(&program)?;
+    site.bring(State::Cold, &program)?;
     Ok(Scene::new(command, move |check, _| {
         check.is_named(&program);
         check.is_not_named(&real);

@@ -32,7 +32,7 @@ pub(super) fn cases() -> Vec<Case> {
 fn named(site: &Site, name: &[u8]) -> anyhow::Result<Scene> {
     const SIZE_BYTES: u64 = 10_007;
     let file = site.data(OsStr::from_bytes(name), SIZE_BYTES)?;
-    State::Warm.bring(&file)?;
+    site.bring(State::Warm, &file)?;
     let command = site.workload("read", &[&file, &"read", &"1511"]);
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.returned_bytes == SIZE_BYTES);

@@ -43,7 +43,7 @@ fn ripgrep(site: &Site, mapping: bool, state: State) -> anyhow::Result<Scene> {
     let how = if mapping { "--mmap" } else { "--no-mmap" };
     let command = words(&[&rg, &"--no-config", &how, &"-c", &"needle", &file]);
     let prints = rehearse(&command)?;
-    state.bring(&file)?;
+    site.bring(state, &file)?;
     let from_disk = state.disk_bytes(site.on_disk_bytes(size)?);
     Ok(Scene::new(command, move |check, _| {
         let (read, mapped) = (on(&file, "read"), on(&file, "mmap"));
@@ -90,7 +90,7 @@ fn sqlite(site: &Site, mapping: bool, state: State) -> anyhow::Result<Scene> {
     let prints = rehearse(&command)?;
     let reads = bytes_read_by(&command, &site.directory)?;
     let known = reads.get(&database).copied().unwrap_or_default();
-    state.bring(&database)?;
+    site.bring(state, &database)?;
     let from_disk = state.disk_bytes(fs::metadata(&database)?.len());
     Ok(Scene::new(command, move |check, _| {
         let (read, mapped) = (on(&database, "read"), on(&database, "mmap"));

@@ -45,7 +45,7 @@ fn mapped(site: &Site, order: &str, state: State) -> anyhow::Result<Scene> {
     let python = find_program("python3").context("python3 is gone")?;
     let command = words(&[&python, &"-S", &"-c", &SCRIPT, &file, &order]);
     rehearse(&command)?;
-    state.bring(&file)?;
+    site.bring(state, &file)?;
     Ok(Scene::new(command, move |check, _| {
         let mapped = on(&file, "mmap");
         check.equal(&mapped, "operations", 0);

@@ -118,8 +118,8 @@ fn into_mapping(site: &Site, state: State) -> anyhow::Result<Scene> {
     const SIZE_BYTES: u64 = 1_000_003;
     let from = site.data("from", SIZE_BYTES)?;
     let into = site.data("into", SIZE_BYTES)?;
-    state.bring(&from)?;
-    state.bring(&into)?;
+    site.bring(state, &from)?;
+    site.bring(state, &into)?;
     let from_disk = state.disk_bytes(site.on_disk_bytes(SIZE_BYTES)?);
     let command = site.workload("read-into-mapping", &[&from, &into, &"65003"]);
     Ok(Scene::workload(command, move |check, truth| {
@@ -162,7 +162,7 @@ fn sparse_with_data(site: &Site) -> anyhow::Result<Scene> {
     sparse.set_len(size)?;
     sparse.write_all_at(&vec![0xa5; usize::try_from(DATA_BYTES)?], 16 * DATA_BYTES)?;
     sparse.sync_all()?;
-    State::Cold.bring(&file)?;
+    site.bring(State::Cold, &file)?;
     ensure!(
         sparse.metadata()?.blocks() * 512 < size,
         "the file has no hole"
@@ -205,7 +205,7 @@ fn block_device(site: &Site) -> anyhow::Result<Scene> {
     let Some(disk) = scratch.or_else(spare_disk) else {
         anyhow::bail!("the spare disk is gone");
     };
-    State::Cold.bring(&disk)?;
+    site.bring(State::Cold, &disk)?;
     // Its page cache goes when nobody has it open any more.
     let open = fs::File::open(&disk)?;
     let command = site.workload(

@@ -38,7 +38,7 @@ fn read_and_mapped(site: &Site, stack: Stack) -> anyhow::Result<Scene> {
     let [from, into] = ["from", "into"].map(|name| mounted.join(name));
     for file in [&from, &into] {
         files::make_random(file, SIZE_BYTES)?;
-        State::Cold.bring(file)?;
+        site.bring(State::Cold, file)?;
     }
     let from_disk = SIZE_BYTES.next_multiple_of(files::block_size(&mounted)?);
     let command = site.workload("read-into-mapping", &[&from, &into, &"65003"]);
