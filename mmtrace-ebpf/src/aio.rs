@@ -63,7 +63,7 @@ pub(crate) fn submit(tid: u32, context: u64, array: u64, count: u64) {
         if first >= count {
             break;
         }
-        mmtrace_take_some(tid, array, first, count);
+        mmtrace_take_some(tid, owner, array, first, count);
     }
     if let Some(thread) = thread::by_tid(tid) {
         sum_up(thread, count);
@@ -90,20 +90,31 @@ fn sum_up(thread: &mut Thread, count: u64) {
 /// Counts at most [`AT_ONCE`] of a call's requests, from `first` on.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mmtrace_take_some(tid: u32, array: u64, first: u64, count: u64) -> u32 {
+pub extern "C" fn mmtrace_take_some(
+    tid: u32,
+    owner: u64,
+    array: u64,
+    first: u64,
+    count: u64,
+) -> u32 {
     for index in 0..AT_ONCE {
         if first + index >= count {
             break;
         }
-        mmtrace_take(tid, array + (first + index) * 8, (first + index) as u32);
+        // One after the other, not one in the other: together they need too much stack.
+        let id = mmtrace_take(tid, array + (first + index) * 8, (first + index) as u32);
+        if id != 0 {
+            request::mmtrace_request(tid, owner, id);
+        }
     }
     0
 }
 
-/// Counts the request whose address is at `place`, and makes it the one that the thread works for.
+/// Makes the request whose address is at `place` the one that the thread works for: that address, or
+/// 0 if it is not to be counted.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mmtrace_take(tid: u32, place: u64, index: u32) -> u32 {
+pub extern "C" fn mmtrace_take(tid: u32, place: u64, index: u32) -> u64 {
     let Some(thread) = thread::by_tid(tid) else {
         return 0;
     };
@@ -148,8 +159,7 @@ pub extern "C" fn mmtrace_take(tid: u32, place: u64, index: u32) -> u32 {
     } else {
         bytes.min(MAX_RW_COUNT)
     };
-    let owner = call.extra[0];
-    thread::elsewhere(thread, |tid| request::mmtrace_request(tid, owner, address))
+    address
 }
 
 /// `io_submit` ends: it has taken so many.

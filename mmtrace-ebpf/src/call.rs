@@ -392,7 +392,7 @@ pub extern "C" fn mmtrace_look_up(tid: u32, descriptor: i32) -> u32 {
 #[inline(never)]
 pub extern "C" fn mmtrace_vector_bytes(address: u64, count: u64) -> u64 {
     let mut sum = 0u64;
-    for block in 0..MAX_VECTORS / VECTORS_READ {
+    for block in 0..MAX_VECTORS.div_ceil(VECTORS_READ) {
         let first = block * VECTORS_READ;
         if first >= count {
             break;
@@ -420,10 +420,10 @@ pub extern "C" fn mmtrace_vector_bytes(address: u64, count: u64) -> u64 {
 
 /// `UIO_MAXIOV`: the kernel takes no more in one call.
 const MAX_VECTORS: u64 = 1024;
-/// How many are read at a time.
-const VECTORS_READ: u64 = 8;
+/// How many are read at a time: few, since the calls that lead here share 512 bytes of stack.
+const VECTORS_READ: u64 = 7;
 /// A mask that shows the verifier that they are not more than the stack has room for.
-const VECTORS_MASK: u64 = 15;
+const VECTORS_MASK: u64 = 7;
 
 /// A thread asks to be followed.
 #[inline(never)]
