@@ -209,6 +209,8 @@ fn overlaid_program(site: &Site) -> anyhow::Result<Scene> {
     }
     let real = site.path("lower/program");
     fs::copy(&site.myself, &real)?;
+    // An overlay passes no sync on to its lower layer, and what is not written stays in memory.
+    fs::File::open(&real)?.sync_all()?;
     let kept = overlay(site)?;
     let program = site.path("merged/program");
     let command = words(&[&program, &"--version"]);
