@@ -144,9 +144,7 @@ pub(super) fn direct(arguments: &mut Arguments) -> anyhow::Result<Truth> {
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     )?;
     if touched {
-        (0..size)
-            .step_by(page_size())
-            .for_each(|offset| buffer.store(offset, 1));
+        buffer.fill();
     }
     let length = path.metadata()?.len();
     let mut truth = Truth::default();

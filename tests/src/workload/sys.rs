@@ -308,6 +308,14 @@ impl Mapping {
         self.address
     }
 
+    /// Stores into each page, so that all of it is there.
+    pub(crate) fn fill(&self) {
+        let page = super::reads::page_size();
+        (0..self.size)
+            .step_by(page)
+            .for_each(|offset| self.store(offset, 1));
+    }
+
     /// `madvise` for all of it.
     pub(crate) fn advise(&self, advice: i32) -> io::Result<()> {
         self.advise_part(0, self.size, advice)

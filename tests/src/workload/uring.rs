@@ -289,6 +289,8 @@ pub(super) fn uring(arguments: &mut Arguments) -> anyhow::Result<Truth> {
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
     )?;
+    // btrfs reads through the page cache, and again, into a buffer that is not there (6.18 on).
+    buffer.fill();
     let ring = Ring::new(8, kind.ring)?;
     if kind.flags & FIXED_FILE != 0 {
         let vector = libc::iovec {
