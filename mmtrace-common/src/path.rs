@@ -89,6 +89,12 @@ pub struct Measures {
     pub bytes_requested: u64,
     /// Bytes that the calls returned.
     pub bytes_returned: u64,
+    /// Bytes that the CPU copied from the kernel to user memory.
+    pub copied_to_user_bytes: u64,
+    /// Bytes that the CPU copied from user memory to the kernel.
+    pub copied_from_user_bytes: u64,
+    /// Bytes of pages that the kernel copied for itself.
+    pub copied_in_kernel_bytes: u64,
     /// Faults resolved without waiting for the disk, as the kernel charges them to the task.
     pub minor_faults: u64,
     /// Faults that waited for the disk, as the kernel charges them to the task.
@@ -112,4 +118,4 @@ pub struct Measures {
 /// How many measures there are: [`Measures`] is as many `u64`s.
 pub const MEASURES: usize = size_of::<Measures>() / size_of::<u64>();
 
-const _: () = assert!(MEASURES == 12 && align_of::<Measures>() == 8);
+const _: () = assert!(MEASURES == 15 && align_of::<Measures>() == 8);

@@ -156,5 +156,5 @@ pub struct Thread {
     pub hits: [u64; Program::ALL.len()],
 }
 
-const _: () = assert!(size_of::<Pending>() == 128);
+const _: () = assert!(size_of::<Pending>() == 152);
 const _: () = assert!(size_of::<Thread>().is_multiple_of(8) && align_of::<Thread>() == 8);

@@ -99,8 +99,9 @@ pub(crate) fn add(key: &RowKey, work: &Measures) {
         };
     }
     each!(
-        operations bytes_requested bytes_returned minor_faults major_faults mapped_bytes
-        cache_filled_bytes readahead_bytes disk_reads disk_read_bytes kernel_time_ns disk_wait_ns
+        operations bytes_requested bytes_returned copied_to_user_bytes copied_from_user_bytes
+        copied_in_kernel_bytes minor_faults major_faults mapped_bytes cache_filled_bytes
+        readahead_bytes disk_reads disk_read_bytes kernel_time_ns disk_wait_ns
     );
 }
 
