@@ -4,6 +4,10 @@
 //! writes them into the programs' read-only data before it loads them. The verifier sees them as
 //! constants.
 
+/// A helper that no kernel has: in the programs it stands for the kernel's function
+/// `bpf_rdonly_cast`, which is called by its number in the running kernel's BTF.
+pub const RDONLY_CAST: i32 = 0x6d6d_7263;
+
 macro_rules! kernel {
     ($($(#[$doc:meta])* $name:ident = $default:expr,)*) => {
         /// Offsets in bytes, bit numbers and enum values of the running kernel.
@@ -249,6 +253,8 @@ kernel! {
     page_shift = 12,
     /// What a thread must pass with [`REGISTER_OPTION`](crate::REGISTER_OPTION) to be followed.
     nonce = 0,
+    /// `struct pt_regs`'s number in the kernel's BTF.
+    type_pt_regs = 0,
     /// 1: the programs log what they do (`-v`).
     verbose = 0,
     /// `FAULT_FLAG_REMOTE`.

@@ -21,7 +21,7 @@ use mmtrace_common::{
 use crate::{
     account::{Slot, row},
     fault, file,
-    kernel::{kernel, pointer, read},
+    kernel::{kernel, known_as, pointer, read},
     mapping::{self, less},
     maps::{CALLS, DIRECT, OTHER, WRITE, generations, lose},
     process, special,
@@ -34,16 +34,16 @@ mod arch {
     pub(super) const PRCTL: u64 = 167;
     /// Bit of `thread_info.status` in a call through the 32-bit interface: not told apart here.
     pub(super) const COMPAT: u32 = 0;
-    /// `user_pt_regs.pc`.
-    pub(super) const INSTRUCTION_POINTER: u32 = 256;
+    /// Which of the words read there is `user_pt_regs.pc`.
+    pub(super) const INSTRUCTION_POINTER: usize = 32;
     /// Bytes of `struct pt_regs` that hold the arguments, and where they begin.
     pub(super) const START: u32 = 0;
     /// Which of the words read there are the arguments, in order.
     pub(super) const ORDER: [usize; 6] = [0, 1, 2, 3, 4, 5];
     /// How many words are read there.
-    pub(super) const WORDS: usize = 6;
+    pub(super) const WORDS: usize = 33;
     /// Not told apart here.
-    pub(super) fn may_be_compat(_words: &[u64; WORDS]) -> bool {
+    pub(super) fn may_be_compat(_registers: &impl super::Registers) -> bool {
         false
     }
 }
@@ -54,8 +54,8 @@ mod arch {
     /// Bit of `thread_info.status` in a call through the 32-bit interface, by a 32-bit program or
     /// by `int 0x80`: `TS_COMPAT` of arch/x86/include/asm/thread_info.h.
     pub(super) const COMPAT: u32 = 2;
-    /// `pt_regs.ip`.
-    pub(super) const INSTRUCTION_POINTER: u32 = 128;
+    /// Which of the words read there is `pt_regs.ip`.
+    pub(super) const INSTRUCTION_POINTER: usize = 9;
     /// `pt_regs.r10`: r10, r9, r8, ax, cx, dx, si, di follow each other.
     pub(super) const START: u32 = 56;
     /// Which of the words read there are the arguments, in order: di, si, dx, r10, r8, r9.
@@ -64,8 +64,8 @@ mod arch {
     pub(super) const WORDS: usize = 10;
     /// Whether a call may have come through the 32-bit interface. The `syscall` instruction leaves
     /// the address after it in cx as well; this spares its calls another look.
-    pub(super) fn may_be_compat(words: &[u64; WORDS]) -> bool {
-        words[4] != words[9]
+    pub(super) fn may_be_compat(registers: &impl super::Registers) -> bool {
+        registers.word(4) != registers.word(INSTRUCTION_POINTER)
     }
 }
 
@@ -76,52 +76,98 @@ const MADV_WILLNEED: u64 = 3;
 const MADV_POPULATE_READ: u64 = 22;
 const MADV_POPULATE_WRITE: u64 = 23;
 
-/// The arguments of a call: the registers from [`arch::START`] on.
-struct Arguments([u64; arch::WORDS]);
-
-impl Arguments {
-    fn read(registers: u64) -> Self {
-        Self(read(registers, arch::START))
-    }
-
+/// The registers with which a call was made.
+pub(crate) trait Registers {
     /// Argument `index`, 0 for [`NO_ARGUMENT`]. A chain of comparisons: the verifier of 5.10
-    /// refuses a variable index into the stack.
+    /// refuses a variable index into the stack, and each a variable offset into a structure.
     #[inline(always)]
-    fn get(&self, index: u8) -> u64 {
+    fn argument(&self, index: u8) -> u64 {
         match index {
-            0 => self.0[arch::ORDER[0]],
-            1 => self.0[arch::ORDER[1]],
-            2 => self.0[arch::ORDER[2]],
-            3 => self.0[arch::ORDER[3]],
-            4 => self.0[arch::ORDER[4]],
+            0 => self.word(arch::ORDER[0]),
+            1 => self.word(arch::ORDER[1]),
+            2 => self.word(arch::ORDER[2]),
+            3 => self.word(arch::ORDER[3]),
+            4 => self.word(arch::ORDER[4]),
             _ => 0,
         }
     }
+
+    /// One of the words from [`arch::START`] on.
+    fn word(&self, index: usize) -> u64;
 }
 
-/// A call begins: its number, and where its arguments are.
+/// Those of a `struct pt_regs`, copied by one call of a helper.
+pub(crate) struct Copied([u64; arch::WORDS]);
+
+impl Copied {
+    pub(crate) fn from(address: u64) -> Self {
+        Self(read(address, arch::START))
+    }
+}
+
+impl Registers for Copied {
+    #[inline(always)]
+    fn word(&self, index: usize) -> u64 {
+        self.0[index]
+    }
+}
+
+/// Those of a `struct pt_regs`, read where they are, each when it is needed: the verifier knows what
+/// the pointer leads to.
+pub(crate) struct InPlace(*const u8);
+
+impl InPlace {
+    /// Those of the current thread, from a kernel that has [`thread::user_registers`].
+    pub(crate) fn of_current() -> Self {
+        Self(thread::user_registers())
+    }
+
+    /// Those at an address, from a kernel that has [`known_as`].
+    #[inline(always)]
+    pub(crate) fn at(address: u64) -> Self {
+        Self(known_as(address, kernel!(type_pt_regs)))
+    }
+
+    #[inline(always)]
+    fn read(&self, offset: usize) -> u64 {
+        // SAFETY: inside a pt_regs; the verifier checks that, and has the kernel read zero where
+        // nothing is. Volatile, so that each is a load of its own.
+        unsafe { self.0.add(offset).cast::<u64>().read_volatile() }
+    }
+}
+
+impl Registers for InPlace {
+    #[inline(always)]
+    fn word(&self, index: usize) -> u64 {
+        self.read(arch::START as usize + index * 8)
+    }
+}
+
+/// A call begins: its number, and how to get its arguments.
 #[inline(always)]
-pub(crate) fn enter(ctx: &impl EbpfContext, registers: u64, number: u64) {
+pub(crate) fn enter<R: Registers>(
+    ctx: &impl EbpfContext,
+    registers: impl FnOnce() -> R,
+    number: u64,
+) {
     let Some(thread) = thread::current() else {
         if number == arch::PRCTL {
-            register(ctx, registers);
+            register(ctx, &registers());
         }
         return;
     };
     thread::hit(thread, Program::SysEnter);
     // Back in user mode since: a fault that ended in a signal has no end of its own.
     thread.fault.active = 0;
-    if number == arch::PRCTL {
-        if done(thread, registers) {
-            return;
-        }
+    let registers = registers();
+    if number == arch::PRCTL && done(thread, &registers) {
+        return;
     }
     if thread.unnamed != 0 {
         thread.unnamed = 0;
-        mmtrace_name_program(read(registers, arch::INSTRUCTION_POINTER));
+        mmtrace_name_program(registers.word(arch::INSTRUCTION_POINTER));
     }
-    let arguments = Arguments::read(registers);
-    if arch::may_be_compat(&arguments.0)
+    if arch::may_be_compat(&registers)
         && read::<u32>(thread.task, kernel!(task_thread_status)) & arch::COMPAT != 0
     {
         lose(Lost::CompatCalls);
@@ -135,18 +181,18 @@ pub(crate) fn enter(ctx: &impl EbpfContext, registers: u64, number: u64) {
             return;
         }
     };
-    begin(thread, spec, &arguments);
+    begin(thread, spec, &registers);
 }
 
 #[inline(always)]
-fn begin(thread: &mut Thread, spec: &CallSpec, arguments: &Arguments) {
+fn begin(thread: &mut Thread, spec: &CallSpec, registers: &impl Registers) {
     let flags = spec.flags;
     thread.call.active = 0;
     if flags & (FLAG_CHANGES_FDS | FLAG_CHANGES_MAPPINGS) != 0 {
         forget(thread, flags);
     }
     if flags & FLAG_ADVICE != 0 {
-        let advice = arguments.get(spec.advice_argument);
+        let advice = registers.argument(spec.advice_argument);
         let wanted = if spec.fd_argument == NO_ARGUMENT {
             brings_in(advice)
         } else {
@@ -159,7 +205,7 @@ fn begin(thread: &mut Thread, spec: &CallSpec, arguments: &Arguments) {
     let mut path = u32::from(spec.path) - 1;
     thread.call.file = FileKey::default();
     thread.call.file_pointer = 0;
-    let descriptor = arguments.get(spec.fd_argument) as i32;
+    let descriptor = registers.argument(spec.fd_argument) as i32;
     if spec.fd_argument != NO_ARGUMENT && (flags & FLAG_MAPS == 0 || descriptor >= 0) {
         look_up(thread, descriptor);
         if flags & FLAG_FIXED_PATH == 0 {
@@ -173,15 +219,15 @@ fn begin(thread: &mut Thread, spec: &CallSpec, arguments: &Arguments) {
         thread.call.file_pointer = thread.fd.file_pointer;
     }
     if flags & FLAG_ADDRESS != 0 {
-        thread.call.size_bytes = arguments.get(1);
-        thread::elsewhere(thread, |tid| mmtrace_look_at(tid, arguments.get(0)));
+        thread.call.size_bytes = registers.argument(1);
+        thread::elsewhere(thread, |tid| mmtrace_look_at(tid, registers.argument(0)));
     }
     thread.call.path = path;
     thread.call.flags = u32::from(flags);
     thread.call.offset = if spec.offset_argument == NO_ARGUMENT {
         u64::MAX
     } else {
-        let offset = arguments.get(spec.offset_argument);
+        let offset = registers.argument(spec.offset_argument);
         if flags & FLAG_OFFSET_POINTER == 0 {
             offset
         } else {
@@ -191,11 +237,11 @@ fn begin(thread: &mut Thread, spec: &CallSpec, arguments: &Arguments) {
     };
     thread.call.size_bytes = if flags & FLAG_IOVEC != 0 {
         mmtrace_vector_bytes(
-            arguments.get(spec.size_argument - 1),
-            arguments.get(spec.size_argument),
+            registers.argument(spec.size_argument - 1),
+            registers.argument(spec.size_argument),
         )
     } else {
-        arguments.get(spec.size_argument)
+        registers.argument(spec.size_argument)
     };
     if flags & FLAG_RETURNS_BYTES != 0 {
         thread.call.size_bytes = thread.call.size_bytes.min(MAX_RW_COUNT);
@@ -205,10 +251,10 @@ fn begin(thread: &mut Thread, spec: &CallSpec, arguments: &Arguments) {
         thread::elsewhere(thread, |tid| {
             special::mmtrace_begin_special(
                 tid,
-                arguments.get(0),
-                arguments.get(1),
-                arguments.get(2),
-                arguments.get(3),
+                registers.argument(0),
+                registers.argument(1),
+                registers.argument(2),
+                registers.argument(3),
             )
         });
     }
@@ -427,15 +473,16 @@ const VECTORS_MASK: u64 = 7;
 
 /// A thread asks to be followed.
 #[inline(never)]
-fn register(ctx: &impl EbpfContext, registers: u64) {
-    let arguments = Arguments::read(registers);
-    if arguments.get(0) as u32 != REGISTER_OPTION || arguments.get(1) as u32 != kernel!(nonce) {
+fn register(ctx: &impl EbpfContext, registers: &impl Registers) {
+    if registers.argument(0) as u32 != REGISTER_OPTION
+        || registers.argument(1) as u32 != kernel!(nonce)
+    {
         return;
     }
     let task = thread::current_task();
     let tid = ctx.pid();
     let tgid = ctx.tgid();
-    let role = arguments.get(2) as u32;
+    let role = registers.argument(2) as u32;
     if role == Role::Target as u32 {
         let process = process::number(tgid);
         thread::follow(tid, tgid, task, process);
@@ -451,13 +498,12 @@ fn register(ctx: &impl EbpfContext, registers: u64) {
 
 /// The calibration asks to be followed no longer.
 #[inline(always)]
-fn done(thread: &mut Thread, registers: u64) -> bool {
+fn done(thread: &mut Thread, registers: &impl Registers) -> bool {
     if thread.process != CALIBRATION_PROCESS {
         return false;
     }
-    let arguments = Arguments::read(registers);
-    let done =
-        arguments.get(0) as u32 == REGISTER_OPTION && arguments.get(2) as u32 == Role::Done as u32;
+    let done = registers.argument(0) as u32 == REGISTER_OPTION
+        && registers.argument(2) as u32 == Role::Done as u32;
     if done {
         process::end_thread(thread);
         thread::elsewhere(thread, |tid| thread::mmtrace_remove(tid));

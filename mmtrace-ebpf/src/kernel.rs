@@ -1,7 +1,7 @@
 //! Reading the kernel's structures, at the offsets that user space found in its BTF.
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user};
-use mmtrace_common::Kernel;
+use mmtrace_common::{Kernel, kernel::RDONLY_CAST};
 
 /// Filled in by user space before the programs are loaded; constant from then on.
 #[unsafe(no_mangle)]
@@ -36,6 +36,31 @@ pub(crate) fn read_user<T: Plain>(address: u64) -> T {
         );
         value.assume_init()
     }
+}
+
+/// The pointer to a kernel structure that is at an address: the verifier lets programs read through
+/// it, which takes no call of a helper. `of` is the structure's type in the kernel's BTF.
+///
+/// For programs that are loaded only where the kernel has `bpf_rdonly_cast` (6.2 on), to which user
+/// space makes this call before it loads them.
+#[inline(always)]
+pub(crate) fn known_as(address: u64, of: u32) -> *const u8 {
+    let pointer: u64;
+    // SAFETY: bpf_rdonly_cast(address, type) gives its argument; what calls clobber is told.
+    unsafe {
+        core::arch::asm!(
+            "call {call}",
+            call = const RDONLY_CAST,
+            inlateout("r1") address => _,
+            inlateout("r2") u64::from(of) => _,
+            lateout("r0") pointer,
+            lateout("r3") _,
+            lateout("r4") _,
+            lateout("r5") _,
+            options(nostack, pure, nomem),
+        );
+    }
+    pointer as *const u8
 }
 
 /// Whether this kernel has the field whose offset is given.

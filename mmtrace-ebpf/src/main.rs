@@ -31,6 +31,8 @@ use aya_ebpf::{
 };
 use mmtrace_common::Program;
 
+use call::{Copied, InPlace};
+
 macro_rules! raw_tracepoints {
     ($($(#[$doc:meta])* $name:ident => $function:path;)*) => {
         $(
@@ -47,6 +49,8 @@ macro_rules! raw_tracepoints {
 raw_tracepoints! {
     /// `sys_enter(regs, number)`.
     sys_enter => call_begins;
+    /// As `sys_enter`, 6.2 on.
+    sys_enter_in_place => call_begins_in_place;
     /// `sys_exit(regs, returned)`.
     sys_exit => call_ends;
     /// `sched_process_fork(parent, child)`.
@@ -83,7 +87,11 @@ raw_tracepoints! {
 }
 
 fn call_begins(ctx: &RawTracePointContext) {
-    call::enter(ctx, ctx.arg(0), ctx.arg(1));
+    call::enter(ctx, || Copied::from(ctx.arg(0)), ctx.arg(1));
+}
+
+fn call_begins_in_place(ctx: &RawTracePointContext) {
+    call::enter(ctx, || InPlace::at(ctx.arg(0)), ctx.arg(1));
 }
 
 fn call_ends(ctx: &RawTracePointContext) {
@@ -101,7 +109,7 @@ const EVENT_RETURNED: usize = 16;
 pub fn sys_enter_event(ctx: TracePointContext) -> u32 {
     // SAFETY: the helper checks the address, which is inside the record.
     if let Ok(number) = unsafe { ctx.read_at(EVENT_NUMBER) } {
-        call::enter(&ctx, thread::user_registers(), number);
+        call::enter(&ctx, InPlace::of_current, number);
     }
     0
 }

@@ -217,9 +217,9 @@ pub(crate) fn current_task() -> u64 {
 }
 
 /// The address of the current thread's registers in user mode (5.15 on).
-pub(crate) fn user_registers() -> u64 {
+pub(crate) fn user_registers() -> *const u8 {
     // SAFETY: the current task always exists.
-    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
+    unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as *const u8 }
 }
 
 /// To which path and file work belongs that is done now, by or for a thread.

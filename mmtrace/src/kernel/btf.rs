@@ -306,6 +306,12 @@ impl Btf {
         self.find(kind::FUNC, name)
     }
 
+    /// A structure's number among the types.
+    #[must_use]
+    pub fn structure_id(&self, name: &str) -> Option<u32> {
+        self.find(kind::STRUCT, name)
+    }
+
     /// How many arguments a tracepoint passes; `None` if there is no such tracepoint.
     #[must_use]
     pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {

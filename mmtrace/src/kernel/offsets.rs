@@ -161,6 +161,7 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
         event_uring_request: of_event(URING_SUBMIT_EVENT, "req"),
         event_uring_completed: of_event(URING_COMPLETE_EVENT, "req"),
         event_uring_result: of_event(URING_COMPLETE_EVENT, "res"),
+        type_pt_regs: btf.structure_id("pt_regs").unwrap_or(0),
         fault_flag_remote: bits(
             "fault_flag",
             &["FAULT_FLAG_REMOTE"],

@@ -12,7 +12,7 @@ use aya::{
     },
     util::online_cpus,
 };
-use mmtrace_common::{CallSpec, Kernel};
+use mmtrace_common::{CallSpec, Kernel, kernel::RDONLY_CAST};
 
 use super::{
     calls,
@@ -139,12 +139,13 @@ fn attach_backend(
         Backend::Tracepoint => {}
     }
     kernel.faults_by_entry = u32::from(backend != Backend::Tracepoint);
+    let programs = with_kernel_calls(btf);
     let mut ebpf = loader
         // The programs have no relocations against kernel types: see mmtrace_common::kernel.
         .btf(None)
         // Leaked: the loader serves several backends, and takes what it is given for as long.
         .override_global("KERNEL", &*Box::leak(Box::new(kernel)), true)
-        .load(PROGRAMS)
+        .load(&programs)
         .context("cannot load the kernel programs")?;
     fill_calls(&mut ebpf)?;
     let mut attached = Attached {
@@ -171,6 +172,30 @@ fn attach_backend(
         }
     }
     Ok(attached)
+}
+
+/// The programs with their calls of `bpf_rdonly_cast` made to the running kernel's, if it has that
+/// (6.2 on): aya has no way to say that a program calls a function of the kernel.
+fn with_kernel_calls(btf: &Btf) -> Vec<u8> {
+    /// `struct bpf_insn` of a call: the code, and in its second byte what is called.
+    const CALL: u8 = 0x85;
+    const PSEUDO_KFUNC_CALL: u8 = 2 << 4;
+    let instruction = |called: u8, number: i32| {
+        let [a, b, c, d] = number.to_ne_bytes();
+        [CALL, called, 0, 0, a, b, c, d]
+    };
+    let mut programs = PROGRAMS.to_vec();
+    let Some(function) = btf.function_id("bpf_rdonly_cast") else {
+        return programs;
+    };
+    let placeholder = instruction(0, RDONLY_CAST);
+    let call = instruction(PSEUDO_KFUNC_CALL, function.cast_signed());
+    // An object's sections of instructions begin at a multiple of 8.
+    let (words, _) = programs.as_chunks_mut::<8>();
+    for word in words.iter_mut().filter(|word| **word == placeholder) {
+        *word = call;
+    }
+    programs
 }
 
 fn fill_calls(ebpf: &mut Ebpf) -> Result<()> {

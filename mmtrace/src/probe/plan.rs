@@ -128,6 +128,8 @@ pub enum Requirement {
     None,
     /// The tracepoint passes so many arguments.
     TracepointArguments(&'static str, usize),
+    /// The kernel has the function.
+    Function(&'static str),
     /// The function takes so many parameters.
     Parameters(&'static str, usize),
     /// A tracepoint's programs can be preempted: from 7.0, which no type tells.
@@ -141,6 +143,7 @@ impl Requirement {
         match self {
             Self::None => true,
             Self::PreemptibleTracepoints => release() >= [7, 0],
+            Self::Function(name) => btf.function_id(name).is_some(),
             Self::TracepointArguments(name, count) => btf.tracepoint_arguments(name) == Some(count),
             Self::Parameters(name, count) => btf
                 .function_parameters(name)
@@ -173,6 +176,16 @@ pub static PLAN: &[Choice] = &[
             &[
                 event("sys_enter_event", "raw_syscalls:sys_enter"),
                 event("sys_exit_event", "raw_syscalls:sys_exit"),
+            ],
+        )
+    },
+    Choice {
+        requires: Requirement::Function("bpf_rdonly_cast"),
+        ..every(
+            Purpose::Calls,
+            &[
+                raw("sys_enter_in_place", "sys_enter"),
+                raw("sys_exit", "sys_exit"),
             ],
         )
     },
