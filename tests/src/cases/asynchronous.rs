@@ -68,12 +68,22 @@ pub(super) fn cases() -> Vec<Case> {
         &[Need::Aio, Need::Cold],
         two_files,
     ));
-    cases.push(case("uring/talk", &[Need::Uring], talked));
-    cases.push(case(
-        "uring/prefetch-cold",
-        &[Need::Uring, Need::Cold],
-        prefetched,
-    ));
+    for how in ["send", "message"] {
+        cases.push(case(
+            format!("uring/talk-{how}"),
+            &[Need::Uring],
+            move |site| talked(site, how),
+        ));
+    }
+    for how in ["fadvise", "madvise"] {
+        cases.push(case(
+            format!("uring/{how}-cold"),
+            &[Need::Uring, Need::Cold],
+            move |site| prefetched(site, how),
+        ));
+    }
+    cases.push(case("uring/tee", &[Need::Uring], duplicated));
+    cases.push(case("uring/fsync", &[Need::Uring], synced));
     cases
 }
 
@@ -183,12 +193,12 @@ fn two_files(site: &Site) -> anyhow::Result<Scene> {
     }))
 }
 
-fn talked(site: &Site) -> anyhow::Result<Scene> {
+fn talked(site: &Site, how: &str) -> anyhow::Result<Scene> {
     const MESSAGE_BYTES: u64 = 4_099;
     const CALLS: u64 = 101;
     let command = site.workload(
         "uring-talk",
-        &[&MESSAGE_BYTES.to_string(), &CALLS.to_string()],
+        &[&how, &MESSAGE_BYTES.to_string(), &CALLS.to_string()],
     );
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.returned_bytes == 2 * CALLS * MESSAGE_BYTES);
@@ -198,11 +208,11 @@ fn talked(site: &Site) -> anyhow::Result<Scene> {
 }
 
 /// Advice by a request brings the file in, and a request that splices moves it on.
-fn prefetched(site: &Site) -> anyhow::Result<Scene> {
+fn prefetched(site: &Site, how: &str) -> anyhow::Result<Scene> {
     let size = site.size_bytes() / 10;
     let file = site.data_in(State::Cold, size)?;
     let from_disk = site.on_disk_bytes(size)?;
-    let command = site.workload("uring-advise", &[&file]);
+    let command = site.workload("uring-advise", &[&how, &file]);
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.returned_bytes == size);
         let prefetch = on(&file, "prefetch");
@@ -214,6 +224,30 @@ fn prefetched(site: &Site) -> anyhow::Result<Scene> {
             check.equal(&prefetch, "disk_read_bytes", from_disk);
         }
         check.equal(&all_of(&file), "disk_read_bytes", from_disk);
+        Ok(())
+    }))
+}
+
+/// Pipe to pipe, by reference.
+fn duplicated(site: &Site) -> anyhow::Result<Scene> {
+    const PART_BYTES: u64 = 4_093;
+    const CALLS: u64 = 101;
+    let command = site.workload("uring-tee", &[&PART_BYTES.to_string(), &CALLS.to_string()]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes == CALLS * PART_BYTES);
+        as_made(check, &all_on("splice"), truth);
+        Ok(())
+    }))
+}
+
+fn synced(site: &Site) -> anyhow::Result<Scene> {
+    const CALLS: u64 = 7;
+    let file = site.path("synced");
+    let command = site.workload("uring-sync", &[&file, &CALLS.to_string()]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.calls == CALLS);
+        check.equal(&on(&file, "writeback"), "operations", CALLS);
+        check.equal(&on(&file, "write"), "bytes_returned", CALLS);
         Ok(())
     }))
 }

@@ -56,20 +56,11 @@ pub(super) fn messages(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     Ok(truth)
 }
 
-/// A message header for these parts.
-fn header(parts: &mut [libc::iovec]) -> libc::msghdr {
-    // SAFETY: plain data, for which zeros are a value: no address, no control data.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    header.msg_iov = parts.as_mut_ptr();
-    header.msg_iovlen = parts.len();
-    header
-}
-
 /// One message, sent in three parts, received into a buffer that is larger.
 fn one(truth: &mut Truth, sender: RawFd, receiver: RawFd, size: usize) -> anyhow::Result<()> {
     let mut out = vec![7; size];
     let mut parts = sys::three_parts(&mut out);
-    let message = header(&mut parts);
+    let message = sys::message_header(&mut parts);
     // SAFETY: the header leads to parts of `out`, which outlives the call.
     truth.add(
         size,
@@ -78,7 +69,7 @@ fn one(truth: &mut Truth, sender: RawFd, receiver: RawFd, size: usize) -> anyhow
     let room = size + 11;
     let mut into = vec![0; room];
     let mut parts = sys::three_parts(&mut into);
-    let mut message = header(&mut parts);
+    let mut message = sys::message_header(&mut parts);
     // SAFETY: as above, of `into`.
     let received = sys::bytes(unsafe { libc::recvmsg(receiver, &mut message, 0) })?;
     ensure!(received == size as u64, "the message was cut");
@@ -94,7 +85,7 @@ fn many(truth: &mut Truth, sender: RawFd, receiver: RawFd, size: usize) -> anyho
     let mut messages: Vec<_> = parts
         .iter_mut()
         .map(|parts| libc::mmsghdr {
-            msg_hdr: header(parts),
+            msg_hdr: sys::message_header(parts),
             msg_len: 0,
         })
         .collect();
@@ -112,7 +103,7 @@ fn many(truth: &mut Truth, sender: RawFd, receiver: RawFd, size: usize) -> anyho
     let mut messages: Vec<_> = parts
         .iter_mut()
         .map(|parts| libc::mmsghdr {
-            msg_hdr: header(parts),
+            msg_hdr: sys::message_header(parts),
             msg_len: 0,
         })
         .collect();

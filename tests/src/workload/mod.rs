@@ -63,8 +63,10 @@ const WORKLOADS: &[Workload] = &[
     workload("compat", "FILE CALLS", compat::compat),
     workload("aio", "HOW SIZE BYTES FILE..", aio::aio),
     workload("uring", "HOW FILE SIZE BYTES", uring::uring),
-    workload("uring-talk", "SIZE CALLS", uring::talk),
-    workload("uring-advise", "FILE", uring::advise),
+    workload("uring-talk", "HOW SIZE CALLS", uring::talk),
+    workload("uring-tee", "SIZE CALLS", uring::tee),
+    workload("uring-sync", "FILE CALLS", uring::sync),
+    workload("uring-advise", "HOW FILE", uring::advise),
 ];
 
 const fn workload(

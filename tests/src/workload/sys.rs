@@ -82,6 +82,15 @@ pub(crate) fn three_parts(buffer: &mut [u8]) -> [libc::iovec; 3] {
     })
 }
 
+/// A message header for these parts.
+pub(crate) fn message_header(parts: &mut [libc::iovec]) -> libc::msghdr {
+    // SAFETY: plain data, for which zeros are a value: no address, no control data.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = parts.as_mut_ptr();
+    header.msg_iovlen = parts.len();
+    header
+}
+
 /// `readv` in three parts.
 pub(crate) fn readv(fd: RawFd, buffer: &mut [u8]) -> io::Result<u64> {
     let parts = three_parts(buffer);

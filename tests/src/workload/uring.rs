@@ -24,14 +24,19 @@ const FIXED_FILE: u8 = 1;
 const ASYNC: u8 = 1 << 4;
 const READV: u8 = 1;
 const WRITEV: u8 = 2;
+const FSYNC: u8 = 3;
 const READ_FIXED: u8 = 4;
 const WRITE_FIXED: u8 = 5;
+const SENDMSG: u8 = 9;
+const RECVMSG: u8 = 10;
 const READ: u8 = 22;
 const WRITE: u8 = 23;
 const FADVISE: u8 = 24;
+const MADVISE: u8 = 25;
 const SEND: u8 = 26;
 const RECV: u8 = 27;
 const SPLICE: u8 = 30;
+const TEE: u8 = 33;
 
 /// `struct io_uring_params`.
 #[repr(C)]
@@ -367,9 +372,10 @@ pub(super) fn uring(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     Ok(truth)
 }
 
-/// Sends itself `CALLS` messages of `SIZE` bytes through a pair of sockets. The truth counts both
-/// sides.
+/// Sends itself `CALLS` messages of `SIZE` bytes through a pair of sockets, each in one buffer or,
+/// with a header, in three. The truth counts both sides.
 pub(super) fn talk(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    let how = arguments.text()?;
     let size = arguments.number()?;
     let calls = arguments.number()?;
     let (receiver, sender) = sys::socket_pair()?;
@@ -377,13 +383,26 @@ pub(super) fn talk(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     let mut out = vec![7_u8; size];
     let mut into = vec![0_u8; size];
     let mut truth = Truth::default();
+    let opcodes = match how.as_str() {
+        "send" => [SEND, RECV],
+        "message" => [SENDMSG, RECVMSG],
+        _ => bail!("{how:?} is not send or message"),
+    };
     for _ in 0..calls {
-        for (opcode, fd, buffer) in [(SEND, &sender, &mut out), (RECV, &receiver, &mut into)] {
+        let sides = [(&sender, &mut out), (&receiver, &mut into)];
+        for (opcode, (fd, buffer)) in opcodes.into_iter().zip(sides) {
+            let mut parts = sys::three_parts(buffer);
+            let mut header = sys::message_header(&mut parts);
+            let (address, length) = if how == "send" {
+                (buffer.as_mut_ptr().cast(), u32::try_from(size)?)
+            } else {
+                ((&raw mut header).cast::<libc::c_void>(), 1)
+            };
             let submission = Submission {
                 opcode,
                 fd: fd.as_raw_fd(),
-                address: buffer.as_mut_ptr() as u64,
-                size: u32::try_from(size)?,
+                address: address as u64,
+                size: length,
                 ..Submission::default()
             };
             let results = ring.run(&[submission])?;
@@ -393,20 +412,83 @@ pub(super) fn talk(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     Ok(truth)
 }
 
-/// Has a file read ahead, waits until it is in the page cache, and splices all of it into a pipe
-/// and out again. The truth counts the requests that splice out of the file.
+/// Duplicates `SIZE` bytes, which no pipe is too small for, from one pipe into another, `CALLS`
+/// times. The truth counts these requests.
+pub(super) fn tee(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    let size = arguments.number()?;
+    let calls = arguments.number()?;
+    let (from_out, from_in) = sys::pipe()?;
+    let (to_out, to_in) = sys::pipe()?;
+    let ring = Ring::new(8, 0)?;
+    let mut buffer = vec![7; size];
+    let mut truth = Truth::default();
+    for _ in 0..calls {
+        let written = sys::write(from_in.as_raw_fd(), &buffer)?;
+        ensure!(written == size as u64, "a pipe took {written} bytes");
+        let submission = Submission {
+            opcode: TEE,
+            fd: to_in.as_raw_fd(),
+            size: u32::try_from(size)?,
+            splice_fd: from_out.as_raw_fd(),
+            ..Submission::default()
+        };
+        truth.add(size, u64::try_from(ring.run(&[submission])?[0].1)?);
+        for pipe in [&from_out, &to_out] {
+            let read = sys::read(pipe.as_raw_fd(), &mut buffer)?;
+            ensure!(read == size as u64, "a pipe gave {read} bytes");
+        }
+    }
+    Ok(truth)
+}
+
+/// Writes a byte to `FILE` and has it brought to the disk, `CALLS` times. The truth counts the
+/// requests that do that.
+pub(super) fn sync(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    let file = sys::open(&arguments.path()?, libc::O_WRONLY | libc::O_CREAT)?;
+    let calls = arguments.number()?;
+    let ring = Ring::new(8, 0)?;
+    let mut truth = Truth::default();
+    for _ in 0..calls {
+        sys::write(file.as_raw_fd(), b"x")?;
+        let submission = Submission {
+            opcode: FSYNC,
+            fd: file.as_raw_fd(),
+            ..Submission::default()
+        };
+        ensure!(ring.run(&[submission])?[0].1 == 0, "fsync failed");
+        truth.add(0, 0);
+    }
+    Ok(truth)
+}
+
+/// Has a file read ahead, by its descriptor or by a mapping of it, waits until it is in the page
+/// cache, and splices all of it into a pipe and out again. The truth counts the requests that splice
+/// out of the file.
 pub(super) fn advise(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     const PART_BYTES: usize = 60_013;
+    let how = arguments.text()?;
     let path = arguments.path()?;
     let size = usize::try_from(path.metadata()?.len())?;
     let file = sys::open(&path, libc::O_RDONLY)?;
     let ring = Ring::new(8, 0)?;
-    let advice = Submission {
-        opcode: FADVISE,
-        fd: file.as_raw_fd(),
-        size: u32::try_from(size)?,
-        operation_flags: libc::POSIX_FADV_WILLNEED.cast_unsigned(),
-        ..Submission::default()
+    let mapping = sys::Mapping::new(Some(&file), size, libc::PROT_READ, libc::MAP_SHARED)?;
+    let advice = match how.as_str() {
+        "fadvise" => Submission {
+            opcode: FADVISE,
+            fd: file.as_raw_fd(),
+            size: u32::try_from(size)?,
+            operation_flags: libc::POSIX_FADV_WILLNEED.cast_unsigned(),
+            ..Submission::default()
+        },
+        "madvise" => Submission {
+            opcode: MADVISE,
+            fd: -1,
+            address: mapping.address() as u64,
+            size: u32::try_from(size)?,
+            operation_flags: libc::MADV_WILLNEED.cast_unsigned(),
+            ..Submission::default()
+        },
+        _ => bail!("{how:?} is not fadvise or madvise"),
     };
     ensure!(ring.run(&[advice])?[0].1 == 0, "the advice is refused");
     while files::cached_bytes(&path)? < (size as u64).next_multiple_of(4096) {
