@@ -82,4 +82,14 @@ programs! {
     UringComplete = "uring_complete",
     /// A request of io_uring is issued.
     UringIssue = "uring_issue",
+    /// A copy between kernel and user memory begins (`copy_user_enhanced_fast_string` and its kind).
+    CopyAny = "copy_any",
+    /// A copy to an iterator begins (`_copy_to_iter`).
+    CopyToIter = "copy_to_iter",
+    /// A copy from an iterator begins (`_copy_from_iter`).
+    CopyFromIter = "copy_from_iter",
+    /// A copy from an iterator to a page begins (`copy_folio_from_iter_atomic`).
+    CopyFromIterAtomic = "copy_from_iter_atomic",
+    /// A copy to user memory begins (`_copy_to_user`).
+    CopyToUser = "copy_to_user",
 }

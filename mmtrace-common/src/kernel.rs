@@ -249,6 +249,29 @@ kernel! {
     event_uring_completed = Self::ABSENT,
     /// The same: `res`.
     event_uring_result = Self::ABSENT,
+    /// `mm_struct.flags`: its two lowest bits say whether the program may be looked at.
+    mm_flags = Self::ABSENT,
+    /// `task_struct.exec_state`, which says that on newer kernels.
+    task_exec_state = Self::ABSENT,
+    /// `task_exec_state.dumpable`.
+    exec_state_dumpable = Self::ABSENT,
+    /// `iov_iter.iter_type`, 1 byte (5.14 on).
+    iter_type = Self::ABSENT,
+    /// `iov_iter.count`.
+    iter_count = Self::ABSENT,
+    /// `ITER_UBUF` (6.0 on).
+    iter_ubuf = Self::ABSENT,
+    /// `ITER_IOVEC`.
+    iter_iovec = Self::ABSENT,
+    /// `ITER_BVEC`.
+    iter_bvec = Self::ABSENT,
+    /// Which copies are watched: [`COPIES_NONE`] and its kind.
+    copies = COPIES_NONE,
+    /// Where `copy_from_user_nofault` begins, by which BPF programs read user memory: the lower half
+    /// of its address, of which the upper one is all ones.
+    nofault_start = 0,
+    /// Where it ends.
+    nofault_end = 0,
     /// Bytes of a page, as a shift.
     page_shift = 12,
     /// What a thread must pass with [`REGISTER_OPTION`](crate::REGISTER_OPTION) to be followed.
@@ -262,3 +285,10 @@ kernel! {
     /// 1: faults begin as `handle_mm_fault` is entered; 0: by the page fault tracepoints.
     faults_by_entry = 0,
 }
+
+/// In [`Kernel::copies`]: none.
+pub const COPIES_NONE: u32 = 0;
+/// In [`Kernel::copies`]: all, where they begin to move bytes.
+pub const COPIES_ALL: u32 = 1;
+/// In [`Kernel::copies`]: those of the routines that are most used.
+pub const COPIES_BY_ROUTINE: u32 = 2;

@@ -24,11 +24,13 @@ pub enum Lost {
     Requests = 7,
     /// Requests of aio and io_uring whose completion was not seen, or could not be told apart.
     Completions = 8,
+    /// Copies that no breakpoint could see: of a call, or of all that a program does.
+    Copies = 9,
 }
 
 impl Lost {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Rows,
         Self::Threads,
         Self::ProcessEvents,
@@ -38,6 +40,7 @@ impl Lost {
         Self::CompatCalls,
         Self::Requests,
         Self::Completions,
+        Self::Copies,
     ];
 
     /// The name used in recordings.
@@ -53,6 +56,7 @@ impl Lost {
             Self::CompatCalls => "compat_calls",
             Self::Requests => "requests",
             Self::Completions => "completions",
+            Self::Copies => "copies",
         }
     }
 }

@@ -33,8 +33,8 @@ pub struct Request {
     pub mixed: u32,
     /// 1: of aio; 0: of io_uring.
     pub aio: u32,
-    /// Unused, for the alignment.
-    pub padding: u32,
+    /// 1: its buffer is registered with the ring: see [`Call::registered`](crate::thread::Call).
+    pub registered: u32,
 }
 
 const _: () = assert!(size_of::<RequestKey>() == 16 && align_of::<RequestKey>() == 8);

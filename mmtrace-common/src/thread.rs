@@ -26,6 +26,11 @@ pub struct Call {
     pub flags: u32,
     /// `CallSpec::special`.
     pub special: u32,
+    /// Which way its data goes: [`TO_USER`], [`FROM_USER`] or [`EITHER_WAY`].
+    pub direction: u32,
+    /// 1: it works on user memory that the kernel knows by its pages (io_uring's registered
+    /// buffers), so that a copy to pages is one to the program.
+    pub registered: u32,
     /// What a special call's end needs of its arguments.
     pub extra: [u64; 3],
 }
@@ -107,6 +112,40 @@ pub struct CachedMapping {
     pub generation: u32,
 }
 
+/// In [`Call::direction`] and [`LastCopy::direction`]: to the program's memory.
+pub const TO_USER: u32 = 0;
+/// In the same: from the program's memory.
+pub const FROM_USER: u32 = 1;
+/// In [`Call::direction`]: the call does not say.
+pub const EITHER_WAY: u32 = 2;
+
+/// The copy that a thread has made last. How much of it was moved is not known when it begins: the
+/// next copy tells, or what the call returns.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct LastCopy {
+    /// Bytes to be moved; 0: there is none, or all were.
+    pub size_bytes: u64,
+    /// The `iov_iter`, or where in user memory.
+    pub user: u64,
+    /// What the iterator had left before, or where in the kernel's memory.
+    pub kernel: u64,
+    /// [`TO_USER`] or [`FROM_USER`].
+    pub direction: u32,
+    /// 1: by an iterator.
+    pub iterates: u32,
+}
+
+/// Copies that a thread has made in the call or request in progress.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Copies {
+    /// Bytes, by direction.
+    pub bytes: [u64; 2],
+    /// The last one, which counts in `bytes`.
+    pub last: LastCopy,
+}
+
 /// In [`Thread::ran`]: the program of `mm_filemap_add_to_page_cache`.
 pub const RAN_CACHE_FILLED: u32 = 1;
 /// In [`Thread::ran`]: the program of `block_bio_queue`.
@@ -150,8 +189,11 @@ pub struct Thread {
     pub fd: CachedFd,
     /// The last mapping faulted on.
     pub mapping: CachedMapping,
-    /// Work of calls, and of faults: apart, since they alternate.
-    pub pending: [Pending; 2],
+    /// Copies that are not in `pending` yet.
+    pub copies: Copies,
+    /// Work of calls, of faults, and copies of calls that are about no data: apart, since they
+    /// alternate.
+    pub pending: [Pending; 3],
     /// How often each [`Program`] ran for it.
     pub hits: [u64; Program::ALL.len()],
 }

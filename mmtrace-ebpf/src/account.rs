@@ -7,13 +7,15 @@ use crate::{
     thread,
 };
 
-/// Which of a thread's two places for pending work is meant.
+/// Which of a thread's places for pending work is meant.
 #[derive(Clone, Copy)]
 pub(crate) enum Slot {
     /// Work of system calls.
     Call = 0,
     /// Work of faults.
     Fault = 1,
+    /// Copies of calls that are about no data.
+    Other = 2,
 }
 
 /// The measures of a row, to be added to. Work is kept with the thread until it goes on to another
@@ -46,7 +48,8 @@ fn same(one: &RowKey, other: &RowKey) -> bool {
 pub(crate) fn flush_thread(thread: &mut Thread) {
     thread::elsewhere(thread, |tid| {
         mmtrace_flush(tid, Slot::Call as u32);
-        mmtrace_flush(tid, Slot::Fault as u32)
+        mmtrace_flush(tid, Slot::Fault as u32);
+        mmtrace_flush(tid, Slot::Other as u32)
     });
 }
 
@@ -64,8 +67,10 @@ pub extern "C" fn mmtrace_flush(tid: u32, slot: u32) -> u32 {
     };
     let pending = if slot == 0 {
         &mut thread.pending[0]
-    } else {
+    } else if slot == 1 {
         &mut thread.pending[1]
+    } else {
+        &mut thread.pending[2]
     };
     add(&pending.key, &pending.measures);
     pending.key = RowKey::default();

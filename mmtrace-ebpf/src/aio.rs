@@ -12,6 +12,7 @@ use mmtrace_common::{Lost, Program, RequestKey, Thread, call::AIO_SUBMIT};
 
 use crate::{
     call::{MAX_RW_COUNT, look_up, mmtrace_vector_bytes},
+    copy,
     kernel::{kernel, pointer, read_user},
     maps::{IPC, OTHER, WRITEBACK, hit, lose_many},
     request, thread,
@@ -198,6 +199,7 @@ pub(crate) fn turn(thread: &mut Thread, address: u64) {
         return;
     }
     thread::hit(thread, Program::AioSubmit);
+    copy::put(thread);
     let key = RequestKey {
         owner: thread.call.extra[0],
         id: address,

@@ -16,14 +16,15 @@ use mmtrace_common::{
         FLAG_ADDRESS, FLAG_ADVICE, FLAG_COUNTED, FLAG_FIXED_PATH, FLAG_MAPS, FLAG_OFFSET_POINTER,
         FLAG_RETURNS_BYTES, PLAIN,
     },
+    thread::{EITHER_WAY, FROM_USER, TO_USER},
 };
 
 use crate::{
     account::{Slot, row},
-    fault, file,
+    copy, fault, file,
     kernel::{kernel, known_as, pointer, read},
     mapping::{self, less},
-    maps::{CALLS, DIRECT, OTHER, WRITE, generations, lose},
+    maps::{CALLS, DIRECT, OTHER, READ, WRITE, generations, lose},
     process, special,
     thread::{self, now_ns},
 };
@@ -157,6 +158,8 @@ pub(crate) fn enter<R: Registers>(
         return;
     };
     thread::hit(thread, Program::SysEnter);
+    // Outside of any call, such as of a signal.
+    copy::put(thread);
     // Back in user mode since: a fault that ended in a signal has no end of its own.
     thread.fault.active = 0;
     let registers = registers();
@@ -247,6 +250,12 @@ fn begin(thread: &mut Thread, spec: &CallSpec, registers: &impl Registers) {
         thread.call.size_bytes = thread.call.size_bytes.min(MAX_RW_COUNT);
     }
     thread.call.special = u32::from(spec.special);
+    thread.call.direction = match u32::from(spec.path) - 1 {
+        READ => TO_USER,
+        WRITE => FROM_USER,
+        _ => EITHER_WAY,
+    };
+    thread.call.registered = 0;
     if spec.special != PLAIN {
         thread::elsewhere(thread, |tid| {
             special::mmtrace_begin_special(
@@ -279,6 +288,7 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
     };
     thread::hit(thread, Program::SysExit);
     let flags = thread.call.flags as u16;
+    copy::call_ends(thread, returned);
     if thread.call.active == 0 {
         fault::reconcile(thread);
         thread.fault.active = 0;

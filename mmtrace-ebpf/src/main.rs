@@ -8,6 +8,7 @@
 mod account;
 mod aio;
 mod call;
+mod copy;
 mod disk;
 mod fault;
 mod file;
@@ -264,6 +265,41 @@ pub fn fault_major(ctx: PerfEventContext) -> i32 {
 fn address_of(data: *mut bpf_perf_event_data) -> u64 {
     // SAFETY: the context of a perf_event program is this structure.
     unsafe { (*data).addr }
+}
+
+/// Whatever makes all copies: see `copy::any`.
+#[perf_event]
+pub fn copy_any(ctx: PerfEventContext) -> i32 {
+    copy::any(ctx.ctx);
+    0
+}
+
+/// `_copy_to_iter(address, bytes, iterator)`.
+#[perf_event]
+pub fn copy_to_iter(ctx: PerfEventContext) -> i32 {
+    copy::to_iter(ctx.ctx);
+    0
+}
+
+/// `_copy_from_iter(address, bytes, iterator)`.
+#[perf_event]
+pub fn copy_from_iter(ctx: PerfEventContext) -> i32 {
+    copy::from_iter(ctx.ctx);
+    0
+}
+
+/// `copy_folio_from_iter_atomic(folio, offset, bytes, iterator)`.
+#[perf_event]
+pub fn copy_from_iter_atomic(ctx: PerfEventContext) -> i32 {
+    copy::from_iter_atomic(ctx.ctx);
+    0
+}
+
+/// `_copy_to_user(to, from, bytes)`.
+#[perf_event]
+pub fn copy_to_user(ctx: PerfEventContext) -> i32 {
+    copy::to_user(ctx.ctx);
+    0
 }
 
 /// `handle_mm_fault(vma, address, flags, regs)`, 5.9 on; `fault_minor` and `fault_major` tell the

@@ -33,7 +33,7 @@ pub extern "C" fn mmtrace_request(tid: u32, owner: u64, id: u64) -> u32 {
         count: 1,
         mixed: 0,
         aio: u32::from(call.special == u32::from(AIO_SUBMIT)),
-        padding: 0,
+        registered: call.registered,
     };
     let measures = row(thread, Slot::Call, request.row.path, request.row.file);
     measures.operations += 1;
@@ -140,6 +140,7 @@ pub(crate) fn work_for(thread: &mut Thread, key: &RequestKey) {
             call.size_bytes = request.size_bytes;
             call.offset = request.offset;
             call.file_pointer = request.file_pointer;
+            call.registered = request.registered;
         }
         _ => work_for_none(thread),
     }
@@ -154,4 +155,5 @@ pub(crate) fn work_for_none(thread: &mut Thread) {
     call.size_bytes = 0;
     call.offset = u64::MAX;
     call.file_pointer = 0;
+    call.registered = 0;
 }

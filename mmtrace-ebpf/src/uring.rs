@@ -9,7 +9,7 @@ use mmtrace_common::{FileKey, Lost, Program, RequestKey, Thread};
 
 use crate::{
     call::{MAX_RW_COUNT, POSIX_FADV_WILLNEED, brings_in, mmtrace_look_at, mmtrace_vector_bytes},
-    file,
+    copy, file,
     kernel::{has, kernel, pointer, read},
     maps::{IPC, OTHER, PREFETCH, READ, SPLICE, WRITE, WRITEBACK, hit, lose},
     message::mmtrace_message_bytes,
@@ -76,6 +76,7 @@ fn key_of(request: u64) -> RequestKey {
 pub(crate) fn submitted(request: u64) {
     if let Some(thread) = thread::current_or_worker() {
         thread::hit(thread, Program::UringSubmit);
+        copy::put(thread);
         thread::elsewhere(thread, |tid| mmtrace_uring(tid, request));
         // Our own reading of user memory may have raised page_fault_kernel, and no more.
         thread.fault.active = 0;
@@ -113,6 +114,10 @@ pub extern "C" fn mmtrace_uring(tid: u32, request: u64) -> u32 {
         }
     }
     thread.call.path = path;
+    thread.call.registered = u32::from(matches!(
+        opcode,
+        READ_FIXED | WRITE_FIXED | READV_FIXED | WRITEV_FIXED
+    ));
     measure(thread, request, opcode);
     if opcode == MADVISE {
         let address: u64 = read(request, kernel!(uring_fadvise_offset));
@@ -239,6 +244,7 @@ pub extern "C" fn mmtrace_describe(tid: u32, pointer: u64) -> u32 {
 /// `io_issue_sqe(request, flags)`: from here on the thread works for this request.
 pub(crate) fn issued(thread: &mut Thread, request: u64) {
     thread::hit(thread, Program::UringIssue);
+    copy::put(thread);
     let key = key_of(request);
     request::work_for(thread, &key);
     thread.call.active = 1;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::probe::copies::Wanted;
 use crate::recording;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -54,6 +55,28 @@ impl Backend {
     }
 }
 
+/// How copies are found.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Copies {
+    /// As exact where this kernel allows it, else as returns.
+    #[default]
+    Auto,
+    /// Every copy, by hardware breakpoints on the kernel's copy routines.
+    Exact,
+    /// By what calls return: the copies themselves are not watched.
+    Returns,
+}
+
+impl From<Copies> for Wanted {
+    fn from(copies: Copies) -> Self {
+        match copies {
+            Copies::Auto => Self::Auto,
+            Copies::Exact => Self::Exact,
+            Copies::Returns => Self::Returns,
+        }
+    }
+}
+
 /// Arguments of `mmtrace run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -67,6 +90,10 @@ pub struct RunArgs {
     /// How to observe the kernel.
     #[arg(long, value_enum, default_value_t, value_name = "BACKEND")]
     pub backend: Backend,
+
+    /// How to find what was copied.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub copies: Copies,
 
     /// Run the command as this user; under sudo, the default is the user who called sudo.
     #[arg(long, value_name = "NAME")]

@@ -1,6 +1,6 @@
 //! What holds of every recording, whatever was traced.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     check::PATHS,
@@ -54,6 +54,7 @@ pub(crate) fn violations(
         }
     }
     wrong.extend(calibration(recording, backend));
+    wrong.extend(copies(recording));
     wrong.extend(sums(recording));
     wrong
 }
@@ -95,6 +96,19 @@ fn calibration(recording: &Recording, backend: &str) -> Option<String> {
     let expected = (backend != "tracepoint").then_some(true);
     (found.is_none() || agree != expected)
         .then(|| format!("audit, {MAPPED}: {found:?}, must be {expected:?}"))
+}
+
+/// What is wrong with how copies were found: breakpoints on its code a kernel takes where it takes
+/// kprobes.
+fn copies(recording: &Recording) -> Option<String> {
+    let probed = Path::new("/sys/bus/event_source/devices/kprobe/type").exists();
+    let expected = if probed { "exact" } else { "returns" };
+    (recording.copies() != expected).then(|| {
+        format!(
+            "copies: recorded {}, must be {expected}",
+            recording.copies()
+        )
+    })
 }
 
 /// Where the rows do not add up to the totals.

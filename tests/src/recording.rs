@@ -42,6 +42,7 @@ pub(crate) struct Target {
 #[derive(Debug, Deserialize)]
 struct Probes {
     backend: String,
+    copies: String,
     unavailable: Vec<Unavailable>,
 }
 
@@ -113,6 +114,11 @@ impl Recording {
     /// The backend that was used.
     pub(crate) fn backend(&self) -> &str {
         &self.probes.backend
+    }
+
+    /// How copies were found.
+    pub(crate) fn copies(&self) -> &str {
+        &self.probes.copies
     }
 
     /// Why `measure` is null on `path`.

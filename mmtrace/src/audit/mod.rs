@@ -142,6 +142,19 @@ pub fn calibration(
     compare(&check, measure, seen, done, coverage)
 }
 
+/// Compares what the copy routines were seen to move on a path with what its calls returned.
+#[must_use]
+pub fn copies(
+    path: Path,
+    measure: Measure,
+    copied: u64,
+    returned: u64,
+    coverage: Coverage<'_>,
+) -> AuditEntry {
+    let check = format!("{} by {} against returned", measure.label(), path.name());
+    compare(&check, measure, Some(copied), Some(returned), coverage)
+}
+
 /// By how much a block device's own counter of bytes read has grown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskGrowth {

@@ -1,4 +1,4 @@
-//! Reads and a mapping of known size, made at the start of every run: a probe that does not see
+//! Reads, a mapping and a write of known size, made at the start of every run: a probe that does not see
 //! them is an error, not a zero.
 
 use std::{
@@ -13,10 +13,14 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Ebpf;
 use mmtrace_common::{CALIBRATION_PROCESS, Measures, Path, REGISTER_OPTION, Role, Truth};
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
+use nix::sys::{
+    memfd::{MFdFlags, memfd_create},
+    statfs::{BTRFS_SUPER_MAGIC, fstatfs},
+};
 
 use super::maps;
 use crate::{
+    kernel::breakpoint::Scope,
     probe::{Attached, Purpose},
     recording::Measure,
 };
@@ -91,7 +95,7 @@ fn attempt(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
 }
 
 fn read_and_map(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
-    let (mapped, counts) = counted(&attached.ebpf, || reads_and_faults(nonce))?;
+    let (mapped, counts) = counted(&attached.ebpf, || reads_and_faults(attached, nonce))?;
     let charged = counts.truth();
     ensure!(
         charged.minor_faults + charged.major_faults > 0,
@@ -108,7 +112,7 @@ fn read_and_map(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
         done: Ok(done),
     };
     let returned = counts.on(Path::Read, |row| row.bytes_returned);
-    Ok(vec![
+    let mut all = vec![
         known(
             Path::Read,
             Measure::Operations,
@@ -140,7 +144,31 @@ fn read_and_map(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
             seen: measures_mapping.then(|| counts.on(Path::Mmap, |row| row.mapped_bytes)),
             done: mapped.map_err(|error| format!("/proc/self/pagemap cannot be read: {error}")),
         },
-    ])
+    ];
+    if attached.copies.is_some() {
+        let to_user = |path| counts.on(path, |row| row.copied_to_user_bytes);
+        all.extend([
+            known(
+                Path::Read,
+                Measure::CopiedToUserBytes,
+                to_user(Path::Read),
+                READS * READ_BYTES as u64,
+            ),
+            known(
+                Path::Mmap,
+                Measure::CopiedToUserBytes,
+                to_user(Path::Mmap),
+                0,
+            ),
+            known(
+                Path::Write,
+                Measure::CopiedFromUserBytes,
+                counts.on(Path::Write, |row| row.copied_from_user_bytes),
+                READ_BYTES as u64,
+            ),
+        ]);
+    }
+    Ok(all)
 }
 
 fn read_directly(ebpf: &Ebpf, nonce: u32) -> Result<Known> {
@@ -201,18 +229,14 @@ impl Counts {
 }
 
 /// Works in a thread of its own, so that nothing else that mmtrace does is counted.
-fn counted<T: Send>(
-    ebpf: &Ebpf,
-    work: impl FnOnce() -> io::Result<T> + Send,
-) -> Result<(T, Counts)> {
+fn counted<T: Send>(ebpf: &Ebpf, work: impl FnOnce() -> Result<T> + Send) -> Result<(T, Counts)> {
     let now = || -> Result<_> {
         let truth = maps::truth(ebpf, CALIBRATION_PROCESS)?;
         Ok((maps::calibration(ebpf)?, truth.unwrap_or_default()))
     };
     let before = now()?;
     let result = thread::scope(|scope| scope.spawn(work).join())
-        .map_err(|_| anyhow!("the calibration's thread panicked"))?
-        .context("cannot make the calibration's read")?;
+        .map_err(|_| anyhow!("the calibration's thread panicked"))??;
     let after = now()?;
     ensure!(
         after.1.threads > before.1.threads,
@@ -221,8 +245,13 @@ fn counted<T: Send>(
     Ok((result, Counts { before, after }))
 }
 
-/// Reads and touches; returns how many bytes are mapped then.
-fn reads_and_faults(nonce: u32) -> io::Result<io::Result<u64>> {
+/// Reads, touches, and writes to memory; returns how many bytes are mapped then.
+fn reads_and_faults(attached: &Attached, nonce: u32) -> Result<io::Result<u64>> {
+    let _copying = match &attached.copies {
+        Some(plan) => plan.watch(&attached.ebpf, Scope::ThisThread)?,
+        None => Vec::new(),
+    };
+    let memory = File::from(memfd_create(c"mmtrace", MFdFlags::MFD_CLOEXEC)?);
     let file = File::open("/proc/self/exe")?;
     let mut buffer = vec![0; READ_BYTES];
     let mapping = Mapping::of(&file, PAGES * WINDOW_BYTES)?;
@@ -234,8 +263,10 @@ fn reads_and_faults(nonce: u32) -> io::Result<io::Result<u64>> {
     for page in 0..PAGES {
         mapping.touch(page * WINDOW_BYTES);
     }
+    result = result.and(memory.write_all_at(&buffer, 0));
     register(nonce, Role::Done);
-    result.map(|()| mapping.present_bytes())
+    result.context("the calibration's read or write failed")?;
+    Ok(mapping.present_bytes())
 }
 
 /// Memory that `O_DIRECT` takes.
@@ -243,7 +274,7 @@ fn reads_and_faults(nonce: u32) -> io::Result<io::Result<u64>> {
 struct Blocks([u8; DIRECT_BYTES]);
 
 /// Reads past the page cache, if that can be had; returns whether the file system has a disk.
-fn direct_read(nonce: u32) -> io::Result<io::Result<bool>> {
+fn direct_read(nonce: u32) -> Result<io::Result<bool>> {
     let mut blocks = Box::new(Blocks([0; DIRECT_BYTES]));
     let opened = OpenOptions::new()
         .read(true)

@@ -54,6 +54,8 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         for pending in thread.pending {
             add(pending.key, &pending.measures);
         }
+        let (key, copied) = copied(&thread);
+        add(key, &copied);
         for (sum, hits) in result.hits.iter_mut().zip(thread.hits) {
             *sum += hits;
         }
@@ -84,6 +86,32 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         }
     }
     Ok(result)
+}
+
+/// What a thread has copied in the call that it is in, if it is in one.
+fn copied(thread: &Thread) -> (RowKey, Measures) {
+    let inside = thread.call.active != 0;
+    let key = RowKey {
+        process: thread.process,
+        file: if inside {
+            thread.call.file
+        } else {
+            FileKey::default()
+        },
+        path: if inside {
+            thread.call.path
+        } else {
+            Path::Other as u32
+        },
+        padding: 0,
+    };
+    let [copied_to_user_bytes, copied_from_user_bytes] = thread.copies.bytes;
+    let copied = Measures {
+        copied_to_user_bytes,
+        copied_from_user_bytes,
+        ..Measures::default()
+    };
+    (key, copied)
 }
 
 /// What the calibration was counted with: the sum of its rows, by path.
@@ -176,6 +204,12 @@ fn sum(into: &mut Measures, more: &Measures) {
     into.operations = into.operations.wrapping_add(more.operations);
     into.bytes_requested = into.bytes_requested.wrapping_add(more.bytes_requested);
     into.bytes_returned = into.bytes_returned.wrapping_add(more.bytes_returned);
+    into.copied_to_user_bytes = into
+        .copied_to_user_bytes
+        .wrapping_add(more.copied_to_user_bytes);
+    into.copied_from_user_bytes = into
+        .copied_from_user_bytes
+        .wrapping_add(more.copied_from_user_bytes);
     into.minor_faults = into.minor_faults.wrapping_add(more.minor_faults);
     into.major_faults = into.major_faults.wrapping_add(more.major_faults);
     into.mapped_bytes = into.mapped_bytes.wrapping_add(more.mapped_bytes);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     audit,
-    probe::{Attached, Purpose, missed::Missed},
+    probe::{Attached, Purpose, copies, missed::Missed},
     recording::{
         AuditEntry, Copies, Device, End, File, Hook, Host, Measure, MeasureSet, Measured, Measures,
         Probes, Process, Recording, Row, Target, Tool, Totals, Unavailable,
@@ -29,6 +29,8 @@ const COUNTED: MeasureSet = MeasureSet::of(&[
     Measure::Operations,
     Measure::BytesRequested,
     Measure::BytesReturned,
+    Measure::CopiedToUserBytes,
+    Measure::CopiedFromUserBytes,
     Measure::MinorFaults,
     Measure::MajorFaults,
     Measure::MappedBytes,
@@ -73,7 +75,10 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
         },
         probes: Probes {
             backend: attached.backend,
-            copies: Copies::Returns,
+            copies: match attached.copies {
+                Some(_) => Copies::Exact,
+                None => Copies::Returns,
+            },
             hooks: hooks(attached, counted),
             unavailable,
         },
@@ -140,13 +145,9 @@ fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measu
     };
     let mut all = vec![
         never(
-            "copies",
-            "copies are taken from return values: this version does not watch the copy routines",
-            &[
-                Measure::CopiedToUserBytes,
-                Measure::CopiedFromUserBytes,
-                Measure::CopiedInKernelBytes,
-            ],
+            "copies_in_kernel",
+            "this version does not watch what the kernel copies for itself",
+            &[Measure::CopiedInKernelBytes],
         ),
         never(
             "disk_writes",
@@ -164,6 +165,7 @@ fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measu
         let lacks: &[Measure] = match missing.purpose {
             Purpose::Mapped => &[Measure::MappedBytes],
             Purpose::Waits => &[Measure::DiskWaitNs],
+            Purpose::Copies => &[Measure::CopiedToUserBytes, Measure::CopiedFromUserBytes],
             _ => &[],
         };
         measures = measures.without(MeasureSet::of(lacks));
@@ -180,6 +182,18 @@ fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measu
     let no_time = MeasureSet::of(&[Measure::KernelTimeNs]);
     for path in [Path::Other, Path::Metadata] {
         measured.set(path, measures.without(no_time));
+    }
+    for (reason, measure, paths) in attached.copies.iter().flat_map(copies::Plan::blind) {
+        for path in paths {
+            let rest = measured.on(*path).without(MeasureSet::of(&[measure]));
+            measured.set(*path, rest);
+        }
+        all.push(Unavailable {
+            purpose: "copies_in_part".to_owned(),
+            reason: reason.to_owned(),
+            measures: vec![measure],
+            paths: paths.to_vec(),
+        });
     }
     all.push(Unavailable {
         purpose: "kernel_time".to_owned(),
@@ -417,6 +431,7 @@ fn audit(
         let done = known.done.as_ref().ok().copied();
         audit::calibration(known.path, known.measure, known.seen, done, coverage)
     }));
+    entries.extend(copies_against_returned(recording));
     for entry in &mut entries {
         if entry.measure == Measure::DiskReadBytes
             && entry.agree == Some(false)
@@ -436,6 +451,55 @@ fn audit(
                     .join(", ")
             ));
         }
+    }
+    entries
+}
+
+/// What was copied against what calls returned, on the paths where these are the same: through the
+/// page cache each byte that is read or written is copied once.
+fn copies_against_returned(recording: &Recording) -> Vec<AuditEntry> {
+    /// Where nothing but the page cache is read and written, and not on DAX devices.
+    const CACHED: [&str; 6] = ["btrfs", "ext2", "ext3", "ext4", "tmpfs", "xfs"];
+    let mut entries = Vec::new();
+    for (path, total) in recording.totals.iter() {
+        let measure = match path {
+            Path::Read => Measure::CopiedToUserBytes,
+            Path::Write => Measure::CopiedFromUserBytes,
+            _ => continue,
+        };
+        let (Some(copied), Some(returned)) = (total.get(measure), total.bytes_returned) else {
+            continue;
+        };
+        let mut differing: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+        for row in recording.rows.iter().filter(|row| row.path == path) {
+            let both = [row.measures.get(measure), row.measures.bytes_returned];
+            let both = both.map(Option::unwrap_or_default);
+            if both[0] != both[1] {
+                let file = row.file.and_then(|file| recording.files.get(file as usize));
+                let system = file.and_then(|file| file.filesystem.as_deref());
+                let sums = differing.entry(system.unwrap_or("unknown")).or_default();
+                for (sum, more) in sums.iter_mut().zip(both) {
+                    *sum += more;
+                }
+            }
+        }
+        let cached = differing.keys().any(|system| CACHED.contains(system));
+        let reasons: Vec<_> = differing
+            .iter()
+            .map(|(system, [copied, returned])| {
+                format!("of {system} {copied} bytes were copied and {returned} returned")
+            })
+            .collect();
+        let reason = format!(
+            "not all file systems move each byte once by the copy routines: {}",
+            reasons.join(", ")
+        );
+        let coverage = if differing.is_empty() || cached {
+            audit::Coverage::Same
+        } else {
+            audit::Coverage::Differs(&reason)
+        };
+        entries.push(audit::copies(path, measure, copied, returned, coverage));
     }
     entries
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
 use mmtrace_common::Lost;
+use perf_event::Counter;
 use tokio::{
     io::unix::AsyncFd,
     time::{Instant as TimerInstant, timeout_at},
@@ -19,8 +20,10 @@ use super::{
     recording,
 };
 use crate::{
+    kernel::breakpoint::Scope,
     probe::{
         self, Attached, Backend, Purpose,
+        copies::Wanted,
         missed::{Missed, missed},
     },
     recording::Recording,
@@ -42,28 +45,41 @@ pub struct Session {
     /// When to look for processes whose end could not be told.
     look_at: TimerInstant,
     logger: Option<AsyncFd<EbpfLogger<Print>>>,
+    /// The breakpoints that see the command's copies.
+    copying: Vec<Counter>,
 }
 
 impl Session {
-    /// Attaches the probes of `backend`, or the best that can be had, and tries them.
+    /// Attaches the probes of `backend`, or the best that can be had, and tries them. The copies of
+    /// the process `target`, which waits, are watched from here on.
     ///
     /// # Errors
     ///
-    /// If the probes cannot be had, or do not see a known read.
+    /// If the probes cannot be had, or do not see a known read or its copies.
     pub fn attach(
         command: Vec<OsString>,
         backend: Option<Backend>,
+        copies: Wanted,
+        target: u32,
         nonce: u32,
         verbose: bool,
     ) -> Result<Self> {
-        let mut attached = probe::attach(backend, nonce, verbose)?;
+        let mut attached = probe::attach(backend, copies, nonce, verbose)?;
         let events = Events::new(&mut attached.ebpf)?;
         let logger = verbose
             .then(|| log_from(&mut attached))
             .transpose()
             .context("cannot read the kernel programs' diagnostics")?;
-        let calibration = calibrate(&attached, nonce)?;
+        let (calibration, copying) = match try_out(&attached, target, nonce) {
+            // Without the copies, if it was them.
+            Err(error) if copies == Wanted::Auto && attached.copies.is_some() => {
+                attached.give_copies_up(&error);
+                try_out(&attached, target, nonce)?
+            }
+            result => result?,
+        };
         Ok(Self {
+            copying,
             command,
             attached,
             events,
@@ -184,11 +200,16 @@ impl Session {
         self.wait_for_the_last()?;
         self.missed = missed(&self.attached)?;
         // Nothing is counted any more from here on, for what still runs either.
+        self.copying.clear();
         self.attached.detach();
         let mut counted = counted(&self.attached.ebpf)?;
         let calls: u64 = self.missed.calls.iter().map(|(_, times)| times).sum();
         if calls != 0 {
             counted.lost.insert(HOOK_CALLS, calls);
+        }
+        // Counted wherever copies could be watched.
+        if self.attached.copies.is_none() {
+            counted.lost.remove(Lost::Copies.name());
         }
         // No process ends before its aio requests are complete. io_uring's are cancelled and complete
         // later: they are missing only where nothing sees any complete.
@@ -213,6 +234,17 @@ impl Session {
         recording.audit.extend(disks);
         Ok(recording)
     }
+}
+
+/// Watches the target's copies, if that is planned, and makes the calibration.
+fn try_out(attached: &Attached, target: u32, nonce: u32) -> Result<(Vec<Known>, Vec<Counter>)> {
+    let copying = match &attached.copies {
+        Some(plan) => plan
+            .watch(&attached.ebpf, Scope::Descendants(target))
+            .context("the kernel's copies cannot be watched")?,
+        None => Vec::new(),
+    };
+    Ok((calibrate(attached, nonce)?, copying))
 }
 
 /// What a recording calls the hook calls for which the kernel did not run a program.

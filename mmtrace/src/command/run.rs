@@ -49,6 +49,8 @@ async fn run(arguments: RunArgs, user: Option<Account>, outputs: Outputs) -> Res
     let mut session = Session::attach(
         arguments.command,
         arguments.backend.wanted(),
+        arguments.copies.into(),
+        target.pid(),
         marker.nonce,
         arguments.verbose > 0,
     )?;

@@ -1,6 +1,8 @@
 //! What the running kernel is and offers.
 
 pub mod attempt;
+pub mod breakpoint;
 pub mod btf;
 pub mod event;
 pub mod offsets;
+pub mod symbols;

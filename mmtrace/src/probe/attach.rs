@@ -1,6 +1,6 @@
 //! Loading the kernel programs and attaching them: the best backend that this kernel lets us have.
 
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
@@ -8,7 +8,9 @@ use aya::{
     maps::Array,
     programs::{
         PerfEvent, Program, ProgramError,
-        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+        perf_event::{
+            BreakpointConfig, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
+        },
     },
     util::online_cpus,
 };
@@ -16,9 +18,10 @@ use mmtrace_common::{CallSpec, Kernel, kernel::RDONLY_CAST};
 
 use super::{
     calls,
+    copies::{self, Wanted},
     plan::{Attachment, BACKENDS, Backend, Choice, Hook, Purpose},
 };
-use crate::kernel::{attempt, btf::Btf, offsets};
+use crate::kernel::{attempt, btf::Btf, offsets, symbols};
 
 /// The kernel programs, compiled by the build script.
 pub(super) static PROGRAMS: &[u8] =
@@ -44,11 +47,37 @@ pub struct Attached {
     pub hooks: Vec<(Purpose, Hook)>,
     /// What could not be had.
     pub unavailable: Vec<Unavailable>,
+    /// Where the copies are watched, if they are.
+    pub copies: Option<copies::Plan>,
     /// Better backends that were refused, and why.
     pub refused: Vec<(Backend, String)>,
 }
 
 impl Attached {
+    fn prepare_copies(&mut self, plan: Result<copies::Plan>) -> Result<()> {
+        match plan {
+            Ok(plan) => {
+                plan.load(&mut self.ebpf)?;
+                let hooks = plan.hooks.iter().map(|(hook, _)| (Purpose::Copies, *hook));
+                self.hooks.extend(hooks);
+                self.copies = Some(plan);
+            }
+            Err(error) => self.give_copies_up(&error),
+        }
+        Ok(())
+    }
+
+    /// Goes on without watching the copies.
+    pub fn give_copies_up(&mut self, why: &anyhow::Error) {
+        self.copies = None;
+        self.hooks
+            .retain(|(purpose, _)| *purpose != Purpose::Copies);
+        self.unavailable.push(Unavailable {
+            purpose: Purpose::Copies,
+            reason: format!("copies are known by what calls return only: {why:#}"),
+        });
+    }
+
     /// Detaches and unloads the programs; the maps stay.
     pub fn detach(&mut self) {
         for (_, program) in self.ebpf.programs_mut() {
@@ -71,12 +100,32 @@ impl Attached {
 /// # Errors
 ///
 /// If the wanted backend is refused, or every one is; the reason is the kernel's.
-pub fn attach(wanted: Option<Backend>, nonce: u32, verbose: bool) -> Result<Attached> {
+pub fn attach(
+    wanted: Option<Backend>,
+    copies: Wanted,
+    nonce: u32,
+    verbose: bool,
+) -> Result<Attached> {
+    let looking = (copies != Wanted::Returns).then(copies::Plan::in_background);
     let btf = Btf::of_kernel()?;
     let mut loader = quick_loader()?;
     let mut kernel = offsets::of(&btf)?;
     kernel.verbose = u32::from(verbose);
     kernel.nonce = nonce;
+    let plan = match looking.map(JoinHandle::join) {
+        None => Err(anyhow!("not asked for (--copies returns)")),
+        Some(Ok(plan)) => plan,
+        Some(Err(_)) => Err(anyhow!("looking for the copy routines panicked")),
+    };
+    let plan = match plan {
+        Err(error) if copies == Wanted::Exact => {
+            return Err(error.context("the kernel's copies cannot be watched"));
+        }
+        plan => plan,
+    };
+    if let Ok(plan) = &plan {
+        plan.describe(&mut kernel);
+    }
     let mut refused = Vec::new();
     for backend in BACKENDS {
         if wanted.is_some_and(|wanted| wanted != backend) {
@@ -85,6 +134,7 @@ pub fn attach(wanted: Option<Backend>, nonce: u32, verbose: bool) -> Result<Atta
         match attach_backend(backend, &btf, kernel, &mut loader) {
             Ok(mut attached) => {
                 attached.refused = refused;
+                attached.prepare_copies(plan)?;
                 return Ok(attached);
             }
             Err(error) => refused.push((backend, format!("{error:#}"))),
@@ -153,6 +203,7 @@ fn attach_backend(
         backend,
         hooks: Vec::new(),
         unavailable: Vec::new(),
+        copies: None,
         refused: Vec::new(),
     };
     let types = match backend {
@@ -349,13 +400,18 @@ fn load(program: &mut Program, at: Attachment<'_>, types: Option<&aya::Btf>) -> 
 
 fn on_every_cpu(program: &mut PerfEvent, at: Attachment<'_>) -> Result<()> {
     let event = match at {
-        Attachment::MajorFaults => SoftwareEvent::PageFaultsMaj,
-        _ => SoftwareEvent::PageFaultsMin,
+        Attachment::MajorFaults => PerfEventConfig::Software(SoftwareEvent::PageFaultsMaj),
+        Attachment::Breakpoint(name) => {
+            PerfEventConfig::Breakpoint(BreakpointConfig::Instruction {
+                address: symbols::address(name)?,
+            })
+        }
+        _ => PerfEventConfig::Software(SoftwareEvent::PageFaultsMin),
     };
     let cpus = online_cpus().map_err(|(what, error)| anyhow!(error).context(what))?;
     for cpu in cpus {
         program.attach(
-            PerfEventConfig::Software(event),
+            event,
             PerfEventScope::AllProcessesOneCpu { cpu },
             SamplePolicy::Period(1),
             false,

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod calls;
+pub mod copies;
 pub mod missed;
 pub mod plan;
 

@@ -25,6 +25,8 @@ pub enum Attachment<'a> {
     Kprobe(&'a str),
     /// A function's return, by kretprobe.
     Kretprobe(&'a str),
+    /// A function's first instruction, by a hardware breakpoint.
+    Breakpoint(&'a str),
     /// `page-faults-min` on every CPU.
     MinorFaults,
     /// `page-faults-maj` on every CPU.
@@ -42,6 +44,7 @@ impl<'a> Attachment<'a> {
             Self::Fexit(name),
             Self::Kprobe(name),
             Self::Kretprobe(name),
+            Self::Breakpoint(name),
             Self::MinorFaults,
             Self::MajorFaults,
         ]
@@ -59,6 +62,7 @@ impl<'a> Attachment<'a> {
             Self::Fexit(_) => "fexit",
             Self::Kprobe(_) => "kprobe",
             Self::Kretprobe(_) => "kretprobe",
+            Self::Breakpoint(_) => "breakpoint",
             Self::MinorFaults | Self::MajorFaults => "software_event",
         }
     }
@@ -72,7 +76,8 @@ impl<'a> Attachment<'a> {
             | Self::Fentry(name)
             | Self::Fexit(name)
             | Self::Kprobe(name)
-            | Self::Kretprobe(name) => name,
+            | Self::Kretprobe(name)
+            | Self::Breakpoint(name) => name,
             Self::MinorFaults => "page-faults-min",
             Self::MajorFaults => "page-faults-maj",
         }
@@ -537,10 +542,12 @@ pub enum Purpose {
     UringCompletions,
     /// For which of them a thread works.
     UringIssues,
+    /// Copies, at the kernel's copy routines: see [`super::copies`].
+    Copies,
 }
 
 impl Purpose {
-    /// Each, in the order in which they are attached.
+    /// Each that a backend serves, in the order in which they are attached.
     pub const ALL: [Self; 11] = [
         Self::Calls,
         Self::Processes,
@@ -570,6 +577,7 @@ impl Purpose {
             Self::UringSubmissions => "io_uring_submissions",
             Self::UringCompletions => "io_uring_completions",
             Self::UringIssues => "io_uring_issues",
+            Self::Copies => "copies",
         }
     }
 
@@ -584,6 +592,7 @@ impl Purpose {
                 | Self::UringSubmissions
                 | Self::UringCompletions
                 | Self::UringIssues
+                | Self::Copies
         )
     }
 

@@ -2,6 +2,7 @@
 
 mod asynchronous;
 mod compat;
+mod copies;
 mod coreutils;
 mod disks;
 mod file_systems;
@@ -26,6 +27,7 @@ pub(crate) fn all() -> Vec<Case> {
         maps::cases(),
         python::cases(),
         streams::cases(),
+        copies::cases(),
         compat::cases(),
         asynchronous::cases(),
         processes::cases(),

@@ -5,6 +5,7 @@
 mod advice;
 mod aio;
 mod compat;
+mod copies;
 mod maps;
 mod messages;
 mod processes;
@@ -39,6 +40,9 @@ const WORKLOADS: &[Workload] = &[
     workload("read", "FILE CALL SIZE [CALLS]", reads::read),
     workload("odd-calls", "FILE", reads::odd_calls),
     workload("read-into-mapping", "FILE MAPPED SIZE", reads::into_mapping),
+    workload("short-reads", "FILE", copies::short_reads),
+    workload("short-writes", "MAPPED TO", copies::short_writes),
+    workload("bad-stats", "CALLS", copies::bad_stats),
     workload("direct", "FILE SIZE TOUCHED", reads::direct),
     workload(
         "fork-readers",

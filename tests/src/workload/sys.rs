@@ -112,10 +112,21 @@ pub(crate) fn preadv2(fd: RawFd, buffer: &mut [u8], offset: u64) -> io::Result<u
     bytes(unsafe { libc::preadv64v2(fd, parts.as_ptr(), 3, offset.cast_signed(), 0) })
 }
 
+/// `write` from `address`, which need not be valid: the kernel checks it.
+pub(crate) fn write_from(fd: RawFd, address: *const u8, size: usize) -> io::Result<u64> {
+    // SAFETY: the kernel only reads there, and refuses what is not mapped.
+    bytes(unsafe { libc::write(fd, address.cast(), size) })
+}
+
 /// `write`.
 pub(crate) fn write(fd: RawFd, buffer: &[u8]) -> io::Result<u64> {
-    // SAFETY: the buffer is ours, and its length is given.
-    bytes(unsafe { libc::write(fd, buffer.as_ptr().cast(), buffer.len()) })
+    write_from(fd, buffer.as_ptr(), buffer.len())
+}
+
+/// `fstat` to `address`, which need not be valid: the kernel checks it.
+pub(crate) fn stat_to(fd: RawFd, address: *mut u8) -> io::Result<()> {
+    // SAFETY: callers pass a place that the kernel refuses.
+    done(unsafe { libc::syscall(libc::SYS_fstat, fd, address) as i32 })
 }
 
 /// `pwrite`.
@@ -335,6 +346,19 @@ impl Mapping {
         assert!(offset + size <= self.size);
         // SAFETY: the range is within the mapping, and no advice used here discards private data.
         done(unsafe { libc::madvise(self.address.add(offset).cast(), size, advice) })
+    }
+
+    /// `mprotect` for `size` bytes from `offset`, a multiple of the page size. No more than what is
+    /// accessible of them may be loaded or stored after that.
+    pub(crate) fn protect_part(
+        &self,
+        offset: usize,
+        size: usize,
+        protection: i32,
+    ) -> io::Result<()> {
+        assert!(offset + size <= self.size);
+        // SAFETY: the range is within the mapping, which no reference points into.
+        done(unsafe { libc::mprotect(self.address.add(offset).cast(), size, protection) })
     }
 
     /// `mlock` of all of it.

@@ -1,0 +1,385 @@
+//! What the kernel's copy routines move, seen there: skipped where it cannot be.
+
+use anyhow::{Context as _, ensure};
+
+use crate::{
+    case::{Case, Need, Scene, Site, State, Stdout, case, find_program, rehearse, words},
+    check::{Check, Rows, all_of, all_on, on},
+    files,
+};
+
+/// A prime number of bytes, not near a page's size.
+const BLOCK_BYTES: u64 = 5_003;
+/// As many bytes as a disk takes directly.
+const DIRECT_BYTES: u64 = 13 * 4_096;
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for call in ["read", "pread", "readv", "preadv", "preadv2"] {
+        cases.push(case(format!("copies/{call}"), &[], move |site| {
+            let command = |file: &dyn AsRef<std::ffi::OsStr>| {
+                site.workload("read", &[file, &call, &BLOCK_BYTES.to_string()])
+            };
+            read(site, command)
+        }));
+    }
+    for how in ["read", "readv", "fixed", "async", "sqpoll"] {
+        cases.push(case(
+            format!("copies/uring-{how}"),
+            &[Need::Uring],
+            move |site| {
+                let size = site.size_bytes().to_string();
+                let command = |file: &dyn AsRef<std::ffi::OsStr>| {
+                    site.workload("uring", &[&how, file, &BLOCK_BYTES.to_string(), &size])
+                };
+                read(site, command)
+            },
+        ));
+    }
+    for how in ["pread", "preadv"] {
+        cases.push(case(
+            format!("copies/aio-{how}"),
+            &[Need::Aio],
+            move |site| {
+                let size = site.size_bytes().to_string();
+                let command = |file: &dyn AsRef<std::ffi::OsStr>| {
+                    site.workload("aio", &[&how, &BLOCK_BYTES.to_string(), &size, file])
+                };
+                read(site, command)
+            },
+        ));
+    }
+    for block in ["1", "4096", "65537", "1048576"] {
+        cases.push(case(format!("copies/dd-{block}"), &[], move |site| {
+            dd(site, block)
+        }));
+    }
+    for mapping in [false, true] {
+        let name = if mapping { "mmap" } else { "no-mmap" };
+        cases.push(case(
+            format!("copies/rg-{name}"),
+            &[Need::Program("rg")],
+            move |site| ripgrep(site, mapping),
+        ));
+        cases.push(case(
+            format!("copies/python-{}", if mapping { "mmap" } else { "read" }),
+            &[Need::Program("python3")],
+            move |site| python(site, mapping),
+        ));
+    }
+    for call in ["write", "pwrite", "writev"] {
+        cases.push(case(format!("copies/{call}"), &[], move |site| {
+            write(site, &call, "write")
+        }));
+    }
+    for how in ["write", "writev", "write-fixed"] {
+        cases.push(case(
+            format!("copies/uring-{how}"),
+            &[Need::Uring],
+            move |site| write(site, &how, "uring"),
+        ));
+    }
+    cases.extend([
+        case("copies/aio-pwrite", &[Need::Aio], |site| {
+            write(site, &"pwrite", "aio")
+        }),
+        case("copies/touched", &[], touched),
+        case("copies/into-mapping", &[Need::Cold], into_mapping),
+        case("copies/direct", &[Need::DirectIo, Need::Cold], direct),
+        case("copies/cat-piped", &[], piped),
+        case("copies/short-reads", &[], short_reads),
+        case("copies/short-writes", &[Need::Cold], short_writes),
+        case("copies/bad-stats", &[], bad_stats),
+        case("copies/fork-1000-readers", &[], fork_readers),
+        case("copies/64-threads", &[], threads),
+        case("copies/exec-chain", &[], exec_chain),
+    ]);
+    for how in ["pipe", "socket"] {
+        cases.push(case(format!("copies/{how}"), &[], move |site| {
+            talk(site, "talk", how)
+        }));
+    }
+    for how in ["posix", "sysv"] {
+        cases.push(case(format!("copies/{how}"), &[], move |site| {
+            talk(site, "messages", how)
+        }));
+    }
+    cases
+}
+
+/// Requires so many bytes to have been copied to the program, and none from it.
+fn to_user(check: &mut Check<'_>, rows: &Rows, bytes: u64) {
+    check.equal(rows, "bytes_returned", bytes);
+    check.equal(rows, "copied_to_user_bytes", bytes);
+}
+
+/// Requires that mappings were used, and nothing was copied for them.
+fn mapped(check: &mut Check<'_>) {
+    let all = all_on("mmap");
+    check.some_faults(&all);
+    check.equal(&all, "copied_to_user_bytes", 0);
+    check.equal(&all, "copied_from_user_bytes", 0);
+}
+
+/// A workload that reads all of a file.
+fn read(
+    site: &Site,
+    command: impl Fn(&dyn AsRef<std::ffi::OsStr>) -> Vec<std::ffi::OsString>,
+) -> anyhow::Result<Scene> {
+    let size = site.size_bytes();
+    let file = site.data_in(State::Warm, size)?;
+    Ok(Scene::workload(command(&file), move |check, truth| {
+        ensure!(truth.returned_bytes == size);
+        to_user(check, &on(&file, "read"), size);
+        mapped(check);
+        Ok(())
+    }))
+}
+
+fn dd(site: &Site, block: &str) -> anyhow::Result<Scene> {
+    let size = if block == "1" {
+        10_007
+    } else {
+        site.size_bytes()
+    };
+    let file = site.data_in(State::Warm, size)?;
+    let copy = site.path("copy");
+    let [mut input, mut output] = ["if=", "of="].map(std::ffi::OsString::from);
+    input.push(&file);
+    output.push(&copy);
+    let command = words(&[
+        &"dd",
+        &input,
+        &output,
+        &format!("bs={block}"),
+        &"status=none",
+    ]);
+    Ok(Scene::new(command, move |check, _| {
+        to_user(check, &on(&file, "read"), size);
+        let written = on(&copy, "write");
+        check.equal(&written, "copied_from_user_bytes", size);
+        check.equal(&written, "copied_to_user_bytes", 0);
+        mapped(check);
+        Ok(())
+    }))
+}
+
+fn ripgrep(site: &Site, mapping: bool) -> anyhow::Result<Scene> {
+    let size = site.size_bytes();
+    let file = site.path("text");
+    files::make_text(&file, size)?;
+    let rg = find_program("rg").context("rg is gone")?;
+    let how = if mapping { "--mmap" } else { "--no-mmap" };
+    let command = words(&[&rg, &"--no-config", &how, &"-c", &"needle", &file]);
+    let prints = rehearse(&command)?;
+    Ok(Scene::new(command, move |check, _| {
+        to_user(check, &on(&file, "read"), if mapping { 0 } else { size });
+        mapped(check);
+        Ok(())
+    })
+    .printing(Stdout::Exactly(prints)))
+}
+
+fn python(site: &Site, mapping: bool) -> anyhow::Result<Scene> {
+    /// Sums bytes of a file that is read, or mapped.
+    const SCRIPT: &str = "
+import mmap, sys
+with open(sys.argv[1], 'rb', buffering=0) as file:
+    if sys.argv[2] == 'mmap':
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    else:
+        view = file.read()
+    print(sum(view[::4096]))
+";
+    let size = site.size_bytes();
+    let file = site.data_in(State::Warm, size)?;
+    let python = find_program("python3").context("python3 is gone")?;
+    let how = if mapping { "mmap" } else { "read" };
+    let command = words(&[&python, &"-S", &"-c", &SCRIPT, &file, &how]);
+    let prints = rehearse(&command)?;
+    Ok(Scene::new(command, move |check, _| {
+        to_user(check, &on(&file, "read"), if mapping { 0 } else { size });
+        if mapping {
+            check.some_faults(&on(&file, "mmap"));
+        }
+        mapped(check);
+        Ok(())
+    })
+    .printing(Stdout::Exactly(prints)))
+}
+
+fn write(site: &Site, how: &dyn AsRef<std::ffi::OsStr>, by: &str) -> anyhow::Result<Scene> {
+    const CALLS: u64 = 101;
+    let file = site.path("written");
+    let total = CALLS * BLOCK_BYTES;
+    let [block, calls, bytes] = [BLOCK_BYTES, CALLS, total].map(|number| number.to_string());
+    let command = match by {
+        "aio" => site.workload(by, &[how, &block, &bytes, &file]),
+        "uring" => site.workload(by, &[how, &file, &block, &bytes]),
+        _ => site.workload(by, &[&file, how, &block, &calls]),
+    };
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes == total);
+        let rows = on(&file, "write");
+        check.equal(&rows, "copied_from_user_bytes", total);
+        check.equal(&rows, "copied_to_user_bytes", 0);
+        mapped(check);
+        Ok(())
+    }))
+}
+
+/// Each page is touched, and none copied.
+fn touched(site: &Site) -> anyhow::Result<Scene> {
+    let file = site.data_in(State::Warm, site.size_bytes())?;
+    let command = site.workload("touch", &[&file, &"random"]);
+    Ok(Scene::workload(command, move |check, truth| {
+        check.faults(&on(&file, "mmap"), truth.faults.sum());
+        check.equal(&all_of(&file), "copied_to_user_bytes", 0);
+        mapped(check);
+        Ok(())
+    }))
+}
+
+/// The copies fault on what they copy to, and are the reads' all the same.
+fn into_mapping(site: &Site) -> anyhow::Result<Scene> {
+    const SIZE_BYTES: u64 = 1_000_003;
+    let from = site.data("from", SIZE_BYTES)?;
+    let into = site.data("into", SIZE_BYTES)?;
+    site.bring(State::Warm, &from)?;
+    site.bring(State::Cold, &into)?;
+    let command = site.workload("read-into-mapping", &[&from, &into, &"65003"]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.faults.sum() > 0, "the reads take no fault");
+        to_user(check, &on(&from, "read"), SIZE_BYTES);
+        check.some_faults(&on(&into, "mmap"));
+        check.equal(&all_of(&into), "copied_to_user_bytes", 0);
+        mapped(check);
+        Ok(())
+    }))
+}
+
+/// The disk stores into the program's memory by itself.
+fn direct(site: &Site) -> anyhow::Result<Scene> {
+    let size = site.size_bytes();
+    let file = site.data_in(State::Cold, size)?;
+    let command = site.workload("direct", &[&file, &DIRECT_BYTES.to_string(), &"touched"]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes == size);
+        let rows = on(&file, "direct");
+        check.equal(&rows, "bytes_returned", size);
+        check.equal(&rows, "copied_to_user_bytes", 0);
+        Ok(())
+    }))
+}
+
+/// What goes through a pipe is copied into it and out of it.
+fn piped(site: &Site) -> anyhow::Result<Scene> {
+    let size = site.size_bytes();
+    let file = site.data_in(State::Warm, size)?;
+    let command = words(&[&"sh", &"-c", &"cat \"$1\" | wc -c", &"sh", &file]);
+    rehearse(&command)?;
+    Ok(Scene::new(command, move |check, _| {
+        to_user(check, &on(&file, "read"), size);
+        let pipe = all_on("ipc");
+        check.equal(&pipe, "copied_to_user_bytes", size);
+        check.equal(&pipe, "copied_from_user_bytes", size);
+        Ok(())
+    })
+    .printing(Stdout::Exactly(format!("{size}\n").into())))
+}
+
+/// Each message is copied in and out once.
+fn talk(site: &Site, workload: &str, how: &str) -> anyhow::Result<Scene> {
+    const MESSAGE_BYTES: u64 = 4_099;
+    const CALLS: u64 = 101;
+    let command = site.workload(
+        workload,
+        &[&how, &MESSAGE_BYTES.to_string(), &CALLS.to_string()],
+    );
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes % 2 == 0 && truth.returned_bytes > 0);
+        let rows = all_on("ipc");
+        check.equal(&rows, "copied_to_user_bytes", truth.returned_bytes / 2);
+        check.equal(&rows, "copied_from_user_bytes", truth.returned_bytes / 2);
+        Ok(())
+    }))
+}
+
+/// Copies that stop before their end count for what they moved.
+fn short_reads(site: &Site) -> anyhow::Result<Scene> {
+    let file = site.data_in(State::Warm, site.size_bytes())?;
+    let command = site.workload("short-reads", &[&file]);
+    Ok(Scene::workload(command, move |check, truth| {
+        to_user(check, &on(&file, "read"), truth.returned_bytes);
+        Ok(())
+    }))
+}
+
+/// So do those that are tried again.
+fn short_writes(site: &Site) -> anyhow::Result<Scene> {
+    let cold = site.data_in(State::Cold, site.size_bytes())?;
+    let to = site.path("to");
+    let command = site.workload("short-writes", &[&cold, &to]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.faults.sum() > 0, "the writes take no fault");
+        let written = on(&to, "write");
+        check.equal(&written, "bytes_returned", truth.returned_bytes);
+        check.equal(&written, "copied_from_user_bytes", truth.returned_bytes);
+        check.some_faults(&on(&cold, "mmap"));
+        mapped(check);
+        Ok(())
+    }))
+}
+
+/// What is asked for and does not get there was not copied.
+fn bad_stats(site: &Site) -> anyhow::Result<Scene> {
+    const CALLS: u64 = 10_007;
+    let command = site.workload("bad-stats", &[&CALLS.to_string()]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.calls == CALLS);
+        let others = all_on("other");
+        // The program's own start copies a little.
+        check.at_least(&others, "copied_to_user_bytes", 1);
+        check.at_most(&others, "copied_to_user_bytes", truth.requested_bytes / 100);
+        Ok(())
+    }))
+}
+
+fn fork_readers(site: &Site) -> anyhow::Result<Scene> {
+    const CHILDREN: u64 = 1_000;
+    const READ_BYTES: u64 = 1_511;
+    let file = site.data_in(State::Warm, 10_007)?;
+    let command = site.workload(
+        "fork-readers",
+        &[&file, &CHILDREN.to_string(), &READ_BYTES.to_string()],
+    );
+    Ok(Scene::workload(command, move |check, _| {
+        let read = on(&file, "read");
+        let children = usize::try_from(CHILDREN)?;
+        check.each_process(&read, "copied_to_user_bytes", READ_BYTES, children);
+        Ok(())
+    }))
+}
+
+fn threads(site: &Site) -> anyhow::Result<Scene> {
+    let size = site.size_bytes();
+    let file = site.data_in(State::Warm, size)?;
+    let command = site.workload("threads", &[&file, &"64", &"4099"]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes == size);
+        to_user(check, &on(&file, "read"), size);
+        Ok(())
+    }))
+}
+
+fn exec_chain(site: &Site) -> anyhow::Result<Scene> {
+    const SIZE_BYTES: u64 = 10_007;
+    const LINKS: u64 = 11;
+    let file = site.data_in(State::Warm, SIZE_BYTES)?;
+    let command = site.workload("exec-chain", &[&file, &"1511", &LINKS.to_string()]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes > SIZE_BYTES);
+        to_user(check, &on(&file, "read"), truth.returned_bytes);
+        Ok(())
+    }))
+}
