@@ -111,7 +111,7 @@ pub(crate) fn from_iter(data: *mut bpf_perf_event_data) {
     by_iterator(Program::CopyFromIter, FROM_USER, size_bytes, iterator);
 }
 
-/// `copy_folio_from_iter_atomic(folio, offset, bytes, iterator)`, before 6.18
+/// `copy_folio_from_iter_atomic(folio, offset, bytes, iterator)`, on 6.12 and older
 /// `copy_page_from_iter_atomic`: buffered writes (lib/iov_iter.c). It does not call
 /// `_copy_from_iter`.
 #[inline(always)]
