@@ -15,7 +15,7 @@ use aya_ebpf::bindings::bpf_perf_event_data;
 use mmtrace_common::{
     FileKey, Program, Thread,
     call::{FLAG_IOVEC, FLAG_RETURNS_BYTES, WHOLE},
-    kernel::{COPIES_ALL, COPIES_BY_ROUTINE},
+    kernel::{COPIES_ALL, COPIES_BY_ROUTINE, COPIES_NONE},
     thread::{FROM_USER, LastCopy, TO_USER},
 };
 
@@ -214,6 +214,9 @@ fn take_back(thread: &mut Thread, missing: u64) {
 /// in whole. What was copied is put into the call's row.
 #[inline(always)]
 pub(crate) fn call_ends(thread: &mut Thread, returned: i64) {
+    if kernel!(copies) == COPIES_NONE {
+        return;
+    }
     if kernel!(copies) == COPIES_BY_ROUTINE
         && thread.call.special == u32::from(WHOLE)
         && thread.call.active != 0
@@ -269,6 +272,9 @@ pub extern "C" fn mmtrace_judge_copy(tid: u32, returned: i64) -> u32 {
 /// Puts what the thread has copied into the row of what it works for, which is about to change.
 #[inline(always)]
 pub(crate) fn put(thread: &mut Thread) {
+    if kernel!(copies) == COPIES_NONE {
+        return;
+    }
     thread.copies.last.size_bytes = 0;
     if thread.copies.bytes[0] | thread.copies.bytes[1] != 0 {
         thread::elsewhere(thread, |tid| mmtrace_put_copies(tid));
