@@ -119,12 +119,36 @@ impl Figures {
     pub(crate) const BOTH: [Self; 2] = [Self::One, Self::All];
 }
 
+/// How mmtrace finds what is copied, where it watches the kernel's copy routines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    Exact,
+    Sampled,
+    Auto,
+}
+
+impl Copies {
+    pub(crate) const ALL: [Self; 3] = [Self::Exact, Self::Sampled, Self::Auto];
+
+    /// The mode's name on mmtrace's command line.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Sampled => "sampled",
+            Self::Auto => "auto",
+        }
+    }
+}
+
 /// What a loop runs under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contestant {
     Alone,
     Empty(Family),
+    /// With copies by what calls return.
     Mmtrace(Family),
+    /// By the best backend, with copies by the kernel's routines.
+    Copying(Copies),
     Bpftrace(Family, Figures),
     PerfTrace,
     Strace,
@@ -137,6 +161,7 @@ impl Contestant {
         for family in Family::ALL {
             all.extend([Self::Empty(family), Self::Mmtrace(family)]);
         }
+        all.extend(Copies::ALL.map(Self::Copying));
         for figures in Figures::BOTH {
             all.extend(Family::ALL.map(|family| Self::Bpftrace(family, figures)));
         }
@@ -159,6 +184,7 @@ impl fmt::Display for Contestant {
             Self::Alone => write!(f, "alone"),
             Self::Empty(family) => write!(f, "empty programs, {}", family.name()),
             Self::Mmtrace(family) => write!(f, "mmtrace, {}", family.name()),
+            Self::Copying(copies) => write!(f, "mmtrace, copies {}", copies.name()),
             Self::Bpftrace(family, figures) => {
                 let hooks = match family {
                     Family::Fentry => "kfunc",
@@ -174,6 +200,13 @@ impl fmt::Display for Contestant {
             Self::Strace => write!(f, "strace -f -c"),
         }
     }
+}
+
+/// Of a recording, how the command was watched.
+#[derive(Deserialize)]
+struct Probes {
+    copies: String,
+    hooks: Vec<Hook>,
 }
 
 /// Everything that the contestants need.
@@ -231,9 +264,13 @@ impl Arena {
                 drop(attached);
             }
             Contestant::Mmtrace(family) => {
-                let mmtrace = self.mmtrace.to_str().context("mmtrace's path is odd")?;
-                let words = [mmtrace, "run", "-q", "--backend", family.name(), "--"];
-                complete(&mut self.under(&words, &workload))?;
+                let options = ["--backend", family.name(), "--copies", "returns"];
+                complete(&mut self.under_mmtrace(&options, &workload)?)?;
+            }
+            Contestant::Copying(copies) => {
+                ensure!(self.watches_copies()?, "this kernel refuses breakpoints");
+                let options = ["--copies", copies.name()];
+                complete(&mut self.under_mmtrace(&options, &workload)?)?;
             }
             Contestant::Bpftrace(family, figures) => {
                 let program = family.bpftrace_program(kind, figures);
@@ -259,28 +296,28 @@ impl Arena {
         Ok(serde_json::from_slice(&sample)?)
     }
 
-    /// The hooks that mmtrace attaches under a backend: its recording names them.
+    /// The hooks that mmtrace attaches under a backend.
     fn hooks(&self, family: Family) -> Result<Vec<Hook>> {
+        let options = ["--backend", family.name(), "--copies", "returns"];
+        Ok(self.probes(&options)?.hooks)
+    }
+
+    /// Whether the kernel's copy routines can be watched here.
+    fn watches_copies(&self) -> Result<bool> {
+        Ok(self.probes(&[])?.copies != "returns")
+    }
+
+    /// How mmtrace watches a command with these options: its recording says so.
+    fn probes(&self, options: &[&str]) -> Result<Probes> {
         #[derive(Deserialize)]
         struct Recording {
             probes: Probes,
         }
-        #[derive(Deserialize)]
-        struct Probes {
-            hooks: Vec<Hook>,
-        }
-        let json = complete(Command::new(&self.mmtrace).args([
-            "run",
-            "-q",
-            "-o",
-            "-",
-            "--backend",
-            family.name(),
-            "--",
-            "true",
-        ]))?;
+        let mut mmtrace = Command::new(&self.mmtrace);
+        mmtrace.args(["run", "-q", "-o", "-"]).args(options);
+        let json = complete(mmtrace.args(["--", "true"]))?;
         let recording: Recording = serde_json::from_str(&json).context("odd recording")?;
-        Ok(recording.probes.hooks)
+        Ok(recording.probes)
     }
 
     /// The command line of a loop.
@@ -303,6 +340,13 @@ impl Arena {
             words.push("--programs".to_owned());
         }
         words
+    }
+
+    /// The workload's command, run by mmtrace with these options.
+    fn under_mmtrace(&self, options: &[&str], workload: &[String]) -> Result<Command> {
+        let mmtrace = self.mmtrace.to_str().context("mmtrace's path is odd")?;
+        let words = [&[mmtrace, "run", "-q"], options, &["--"]].concat();
+        Ok(self.under(&words, workload))
     }
 
     /// The workload's command with other words before it.
