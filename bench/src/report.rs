@@ -268,19 +268,14 @@ fn of_empty(measured: &Measured, kind: Loop, family: Family) -> Vec<f64> {
     by_round(measured, kind, pair, |[empty, mmtrace]| mmtrace / empty)
 }
 
-/// What mmtrace adds by what the cheapest bpftrace program adds, in each round that has all.
+/// What mmtrace adds by what bpftrace adds by the same kind of hooks, which tell the same figures,
+/// in each round that has both.
 fn of_bpftrace(measured: &Measured, kind: Loop, family: Family, figures: Figures) -> Vec<f64> {
-    let cheapest = Family::ALL
-        .into_iter()
-        .filter_map(|other| {
-            let contestant = Contestant::Bpftrace(other, figures);
-            Some((median(&added(measured, kind, contestant))?, contestant))
-        })
-        .min_by(|(a, _), (b, _)| a.total_cmp(b));
-    let Some((_, bpftrace)) = cheapest else {
-        return Vec::new();
-    };
-    let three = [Contestant::Alone, Contestant::Mmtrace(family), bpftrace];
+    let three = [
+        Contestant::Alone,
+        Contestant::Mmtrace(family),
+        Contestant::Bpftrace(family, figures),
+    ];
     by_round(measured, kind, three, |[alone, mmtrace, bpftrace]| {
         (mmtrace - alone) / (bpftrace - alone)
     })
