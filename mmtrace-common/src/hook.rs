@@ -72,6 +72,18 @@ programs! {
     AllocSetPte = "alloc_set_pte",
     /// A huge page is mapped.
     SetPmd = "do_set_pmd",
+    /// A page that may not be written is written, and copied if need be (`do_wp_page`).
+    WpPage = "do_wp_page",
+    /// The same, where the copying is a function of its own (`wp_page_copy`).
+    WpPageCopy = "wp_page_copy",
+    /// A page is copied (`copy_mc_to_kernel`).
+    CopyPage = "copy_mc_to_kernel",
+    /// A page that was brought in is about to be mapped, or its copy (`finish_fault`).
+    FinishFault = "finish_fault",
+    /// A large folio is copied (`copy_user_large_folio`).
+    CopyLargeFolio = "copy_user_large_folio",
+    /// A huge page is copied (`copy_user_huge_page`).
+    CopyHugePage = "copy_user_huge_page",
     /// `io_submit` goes on to a request.
     AioSubmit = "aio_submit",
     /// A request of aio is complete.

@@ -146,6 +146,16 @@ kernel! {
     vma_pgoff = Self::ABSENT,
     /// `vm_area_struct.vm_rb` (before 6.1).
     vma_rb = Self::ABSENT,
+    /// `vm_fault.vma`.
+    vmf_vma = Self::ABSENT,
+    /// `vm_fault.address`.
+    vmf_address = Self::ABSENT,
+    /// `vm_fault.flags`.
+    vmf_flags = Self::ABSENT,
+    /// `vm_fault.page`.
+    vmf_page = Self::ABSENT,
+    /// `vm_fault.cow_page`.
+    vmf_cow_page = Self::ABSENT,
     /// `page.compound_head` or `compound_info`.
     page_compound_head = Self::ABSENT,
     /// `folio.flags` or `page.flags`.

@@ -58,8 +58,8 @@ pub struct Fault {
     /// 1 for a fault taken for the kernel's own access to user pages (`regs` is null): it raises no
     /// software event.
     pub silent: u32,
-    /// Unused, for the alignment.
-    pub padding: u32,
+    /// 1 once it is known to be on a page that is there and may not be written.
+    pub write_protected: u32,
     /// `handle_mm_fault`'s `regs`.
     pub registers: u64,
     /// The `vm_area_struct`, where the backend is passed it; else 0.
@@ -195,7 +195,19 @@ pub struct Thread {
     /// alternate.
     pub pending: [Pending; 3],
     /// How often each [`Program`] ran for it.
-    pub hits: [u64; Program::ALL.len()],
+    pub hits: Hits,
+}
+
+/// How often each [`Program`] ran for a thread, by its number.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Hits(pub [u64; Program::ALL.len()]);
+
+// By hand: the language has it for arrays of up to 32 only.
+impl Default for Hits {
+    fn default() -> Self {
+        Self([0; Program::ALL.len()])
+    }
 }
 
 const _: () = assert!(size_of::<Pending>() == 152);

@@ -34,6 +34,7 @@ pub(crate) fn begin(thread: &mut Thread, address: u64) {
     fault.resolved = 0;
     fault.address = address;
     fault.flags = 0;
+    fault.write_protected = 0;
     fault.started_ns = now_ns();
 }
 

@@ -165,7 +165,7 @@ pub(crate) fn end_thread(thread: &mut Thread) {
     copy::put(thread);
     flush_thread(thread);
     if thread.process != CALIBRATION_PROCESS {
-        for (index, hits) in thread.hits.iter().enumerate() {
+        for (index, hits) in thread.hits.0.iter().enumerate() {
             if let Some(sum) = HITS.get_ptr_mut(index as u32) {
                 // SAFETY: a valid entry.
                 unsafe { atomic_add(sum, *hits) };

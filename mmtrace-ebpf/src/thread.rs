@@ -153,7 +153,7 @@ fn count_displaced(tid: u32, more: u64) {
 /// Counts that a program runs for a thread.
 #[inline(always)]
 pub(crate) fn hit(thread: &mut Thread, program: Program) {
-    thread.hits[program as usize] += 1;
+    thread.hits.0[program as usize] += 1;
 }
 
 /// Calls a function that works on the same thread's entry, which it finds by itself (see

@@ -1,4 +1,4 @@
-//! Reads, a mapping and a write of known size, made at the start of every run: a probe that does not see
+//! Reads, mappings and a write of known size, made at the start of every run: a probe that does not see
 //! them is an error, not a zero.
 
 use std::{
@@ -90,8 +90,15 @@ fn judged(known: Vec<Known>) -> Result<Vec<Known>> {
 
 fn attempt(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
     let mut known = read_and_map(attached, nonce)?;
+    known.push(write_privately(attached, nonce)?);
     known.push(read_directly(&attached.ebpf, nonce)?);
     Ok(known)
+}
+
+/// Whether a purpose that not every backend serves has hooks in this run.
+fn serves(attached: &Attached, purpose: Purpose) -> bool {
+    let mut unavailable = attached.unavailable.iter();
+    !unavailable.any(|missing| missing.purpose == purpose)
 }
 
 fn read_and_map(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
@@ -101,10 +108,7 @@ fn read_and_map(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
         charged.minor_faults + charged.major_faults > 0,
         "the kernel charges no faults to a thread that takes some"
     );
-    let measures_mapping = !attached
-        .unavailable
-        .iter()
-        .any(|missing| missing.purpose == Purpose::Mapped);
+    let measures_mapping = serves(attached, Purpose::Mapped);
     let known = |path, measure, seen, done| Known {
         path,
         measure,
@@ -142,7 +146,7 @@ fn read_and_map(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
             path: Path::Mmap,
             measure: Measure::MappedBytes,
             seen: measures_mapping.then(|| counts.on(Path::Mmap, |row| row.mapped_bytes)),
-            done: mapped.map_err(|error| format!("/proc/self/pagemap cannot be read: {error}")),
+            done: mapped.map_err(no_pagemap),
         },
     ];
     if attached.copies.is_some() {
@@ -169,6 +173,21 @@ fn read_and_map(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
         ]);
     }
     Ok(all)
+}
+
+fn write_privately(attached: &Attached, nonce: u32) -> Result<Known> {
+    let (copied, counts) = counted(&attached.ebpf, || private_writes(nonce))?;
+    Ok(Known {
+        path: Path::Mmap,
+        measure: Measure::CopiedInKernelBytes,
+        seen: serves(attached, Purpose::PageCopies)
+            .then(|| counts.on(Path::Mmap, |row| row.copied_in_kernel_bytes)),
+        done: copied.map_err(no_pagemap),
+    })
+}
+
+fn no_pagemap(error: io::Error) -> String {
+    format!("/proc/self/pagemap cannot be read: {error}")
 }
 
 fn read_directly(ebpf: &Ebpf, nonce: u32) -> Result<Known> {
@@ -254,7 +273,12 @@ fn reads_and_faults(attached: &Attached, nonce: u32) -> Result<io::Result<u64>> 
     let memory = File::from(memfd_create(c"mmtrace", MFdFlags::MFD_CLOEXEC)?);
     let file = File::open("/proc/self/exe")?;
     let mut buffer = vec![0; READ_BYTES];
-    let mapping = Mapping::of(&file, PAGES * WINDOW_BYTES)?;
+    let mapping = Mapping::of(
+        &file,
+        PAGES * WINDOW_BYTES,
+        libc::PROT_READ,
+        libc::MAP_SHARED,
+    )?;
     let mut result = Ok(());
     register(nonce, Role::Calibration);
     for index in 0..READS {
@@ -266,8 +290,35 @@ fn reads_and_faults(attached: &Attached, nonce: u32) -> Result<io::Result<u64>> 
     result = result.and(memory.write_all_at(&buffer, 0));
     register(nonce, Role::Done);
     result.context("the calibration's read or write failed")?;
-    Ok(mapping.present_bytes())
+    Ok(mapping.bytes_of(|entry| entry & THERE != 0))
 }
+
+/// Writes to a private mapping, every second time where it has read before; returns how many bytes
+/// are no longer the file's then. Nothing but the mapping and the thread's own stack is written.
+fn private_writes(nonce: u32) -> Result<io::Result<u64>> {
+    let file = File::open("/proc/self/exe")?;
+    let mapping = Mapping::of(
+        &file,
+        PAGES * WINDOW_BYTES,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE,
+    )?;
+    register(nonce, Role::Calibration);
+    for page in 0..PAGES {
+        if page % 2 == 1 {
+            mapping.touch(page * WINDOW_BYTES);
+        }
+        mapping.write(page * WINDOW_BYTES);
+    }
+    register(nonce, Role::Done);
+    Ok(mapping.bytes_of(|entry| entry & THERE != 0 && entry & OF_FILE == 0))
+}
+
+/// Of a page's entry in /proc/PID/pagemap: it is there; it is swapped, or on its way to another place
+/// in memory.
+const THERE: u64 = 0b11 << 62;
+/// Of the same: it is a file's, or shared.
+const OF_FILE: u64 = 1 << 61;
 
 /// Memory that `O_DIRECT` takes.
 #[repr(align(4096))]
@@ -311,14 +362,19 @@ fn register(nonce: u32, role: Role) {
     };
 }
 
-/// A mapping of a file, for reading.
+/// A mapping of a file.
 struct Mapping {
     start: *mut libc::c_void,
     length: usize,
 }
 
 impl Mapping {
-    fn of(file: &File, length: usize) -> io::Result<Self> {
+    fn of(
+        file: &File,
+        length: usize,
+        protection: libc::c_int,
+        flags: libc::c_int,
+    ) -> io::Result<Self> {
         if file.metadata()?.len() < length as u64 {
             return Err(io::Error::other("mmtrace's own binary is too short"));
         }
@@ -327,8 +383,8 @@ impl Mapping {
             libc::mmap(
                 std::ptr::null_mut(),
                 length,
-                libc::PROT_READ,
-                libc::MAP_SHARED,
+                protection,
+                flags,
                 file.as_raw_fd(),
                 0,
             )
@@ -346,18 +402,23 @@ impl Mapping {
         unsafe { self.start.cast::<u8>().add(offset).read_volatile() };
     }
 
-    /// How much of it the process has in its page tables, which the kernel tells in 8 bytes a page.
-    fn present_bytes(&self) -> io::Result<u64> {
-        /// Of a page's entry: it is there; it is swapped, or on its way to another place in memory.
-        const THERE: u64 = 0b11 << 62;
+    /// Stores a byte. The mapping must be private and for writing.
+    fn write(&self, offset: usize) {
+        assert!(offset < self.length);
+        // SAFETY: as in `touch`; nothing refers to what is in the mapping.
+        unsafe { self.start.cast::<u8>().add(offset).write_volatile(1) };
+    }
+
+    /// How many of its bytes are in pages whose entry is so: the kernel tells 8 bytes of each.
+    fn bytes_of(&self, wanted: fn(u64) -> bool) -> io::Result<u64> {
         // SAFETY: sysconf reads a constant.
         let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
         let mut entries = vec![0; self.length / page_bytes * 8];
         let first = self.start.addr() / page_bytes * 8;
         File::open("/proc/self/pagemap")?.read_exact_at(&mut entries, first as u64)?;
         let (entries, _) = entries.as_chunks::<8>();
-        let there = |entry: &&[u8; 8]| u64::from_ne_bytes(**entry) & THERE != 0;
-        Ok((entries.iter().filter(there).count() * page_bytes) as u64)
+        let entries = entries.iter().map(|entry| u64::from_ne_bytes(*entry));
+        Ok((entries.filter(|entry| wanted(*entry)).count() * page_bytes) as u64)
     }
 }
 

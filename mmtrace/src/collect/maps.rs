@@ -56,7 +56,7 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         }
         let (key, copied) = copied(&thread);
         add(key, &copied);
-        for (sum, hits) in result.hits.iter_mut().zip(thread.hits) {
+        for (sum, hits) in result.hits.iter_mut().zip(thread.hits.0) {
             *sum += hits;
         }
     }
@@ -210,6 +210,9 @@ fn sum(into: &mut Measures, more: &Measures) {
     into.copied_from_user_bytes = into
         .copied_from_user_bytes
         .wrapping_add(more.copied_from_user_bytes);
+    into.copied_in_kernel_bytes = into
+        .copied_in_kernel_bytes
+        .wrapping_add(more.copied_in_kernel_bytes);
     into.minor_faults = into.minor_faults.wrapping_add(more.minor_faults);
     into.major_faults = into.major_faults.wrapping_add(more.major_faults);
     into.mapped_bytes = into.mapped_bytes.wrapping_add(more.mapped_bytes);

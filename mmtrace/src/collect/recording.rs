@@ -31,6 +31,7 @@ const COUNTED: MeasureSet = MeasureSet::of(&[
     Measure::BytesReturned,
     Measure::CopiedToUserBytes,
     Measure::CopiedFromUserBytes,
+    Measure::CopiedInKernelBytes,
     Measure::MinorFaults,
     Measure::MajorFaults,
     Measure::MappedBytes,
@@ -145,11 +146,6 @@ fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measu
     };
     let mut all = vec![
         never(
-            "copies_in_kernel",
-            "this version does not watch what the kernel copies for itself",
-            &[Measure::CopiedInKernelBytes],
-        ),
-        never(
             "disk_writes",
             "this version does not follow writes to the disk",
             &[Measure::DiskWrites, Measure::DiskWriteBytes],
@@ -164,6 +160,7 @@ fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measu
     for missing in &attached.unavailable {
         let lacks: &[Measure] = match missing.purpose {
             Purpose::Mapped => &[Measure::MappedBytes],
+            Purpose::PageCopies => &[Measure::CopiedInKernelBytes],
             Purpose::Waits => &[Measure::DiskWaitNs],
             Purpose::Copies => &[Measure::CopiedToUserBytes, Measure::CopiedFromUserBytes],
             _ => &[],
@@ -289,8 +286,9 @@ fn name(seen: &FileSeen) -> Option<OsString> {
         "sockfs" => b"socket".to_vec(),
         "anon_inodefs" => [b"anon_inode:", path.strip_prefix(b"/").unwrap_or(&path)].concat(),
         _ if seen.complete => path,
-        // Shared memory without a file, named as in /proc/PID/maps: "/dev/zero (deleted)".
-        "tmpfs" if seen.deleted => [path.as_slice(), b" (deleted)"].concat(),
+        // Memory without a file that the kernel makes one of, named as in /proc/PID/maps:
+        // "/dev/zero (deleted)", "/anon_hugepage (deleted)".
+        "tmpfs" | "hugetlbfs" if seen.deleted => [path.as_slice(), b" (deleted)"].concat(),
         _ => return None,
     };
     Some(OsString::from_vec(bytes))

@@ -390,6 +390,49 @@ pub static PLAN: &[Choice] = &[
             Attachment::Kretprobe("alloc_set_pte"),
         )],
     ),
+    // Nothing keeps a task from being preempted where pages are copied: kprobes, as for aio below.
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..only(Backend::Fentry, Purpose::PageCopies, FOLIO_COPIES_KPROBES)
+    },
+    only(
+        Backend::Fentry,
+        Purpose::PageCopies,
+        &[
+            hook("wp_page_copy", Attachment::Fentry("wp_page_copy")),
+            hook("finish_fault", Attachment::Fentry("finish_fault")),
+            hook(
+                "copy_user_huge_page",
+                Attachment::Fentry("copy_user_huge_page"),
+            ),
+        ],
+    ),
+    only(
+        Backend::Fentry,
+        Purpose::PageCopies,
+        &[
+            hook("do_wp_page", Attachment::Fentry("do_wp_page")),
+            hook("copy_mc_to_kernel", Attachment::Fentry("copy_mc_to_kernel")),
+            hook("finish_fault", Attachment::Fentry("finish_fault")),
+            hook(
+                "copy_user_large_folio",
+                Attachment::Fentry("copy_user_large_folio"),
+            ),
+        ],
+    ),
+    only(
+        Backend::Kprobe,
+        Purpose::PageCopies,
+        &[
+            hook("wp_page_copy_kprobe", Attachment::Kprobe("wp_page_copy")),
+            hook("finish_fault_kprobe", Attachment::Kprobe("finish_fault")),
+            hook(
+                "copy_user_huge_page_kprobe",
+                Attachment::Kprobe("copy_user_huge_page"),
+            ),
+        ],
+    ),
+    only(Backend::Kprobe, Purpose::PageCopies, FOLIO_COPIES_KPROBES),
     every(Purpose::Waits, &[raw("sched_switch", "sched_switch")]),
     // Where a task can be preempted inside a trampoline's program, kprobes miss less.
     Choice {
@@ -507,6 +550,20 @@ pub static PLAN: &[Choice] = &[
     ),
 ];
 
+/// What tells of copied pages where `wp_page_copy` is no function of its own.
+const FOLIO_COPIES_KPROBES: &[Hook] = &[
+    hook("do_wp_page_kprobe", Attachment::Kprobe("do_wp_page")),
+    hook(
+        "copy_mc_to_kernel_kprobe",
+        Attachment::Kprobe("copy_mc_to_kernel"),
+    ),
+    hook("finish_fault_kprobe", Attachment::Kprobe("finish_fault")),
+    hook(
+        "copy_user_large_folio_kprobe",
+        Attachment::Kprobe("copy_user_large_folio"),
+    ),
+];
+
 /// What tells of processes where a raw tracepoint's program can be preempted and kprobes can be
 /// had.
 const PROCESSES_UNPREEMPTED: &[Hook] = &[
@@ -528,6 +585,8 @@ pub enum Purpose {
     Faults,
     /// What faults made accessible.
     Mapped,
+    /// Pages that the kernel copies for itself.
+    PageCopies,
     /// The page cache's filling.
     Cache,
     /// Block requests.
@@ -548,11 +607,12 @@ pub enum Purpose {
 
 impl Purpose {
     /// Each that a backend serves, in the order in which they are attached.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Calls,
         Self::Processes,
         Self::Faults,
         Self::Mapped,
+        Self::PageCopies,
         Self::Cache,
         Self::Disk,
         Self::Waits,
@@ -570,6 +630,7 @@ impl Purpose {
             Self::Processes => "processes",
             Self::Faults => "faults",
             Self::Mapped => "mapped_bytes",
+            Self::PageCopies => "page_copies",
             Self::Cache => "page_cache",
             Self::Disk => "disk_reads",
             Self::Waits => "disk_wait",
@@ -587,6 +648,7 @@ impl Purpose {
         !matches!(
             self,
             Self::Mapped
+                | Self::PageCopies
                 | Self::Waits
                 | Self::Aio
                 | Self::UringSubmissions
