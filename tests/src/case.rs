@@ -161,6 +161,10 @@ pub(crate) enum Need {
     Mounts,
     /// A control group that limits reads from the disk under test.
     IoLimit,
+    /// Transparent huge pages.
+    HugePages,
+    /// Huge pages of hugetlbfs, which may be set aside.
+    HugetlbPages,
     /// `madvise(MADV_POPULATE_READ)`.
     PopulateRead,
     /// A file system that copies when `cp` asks for a copy, and does not share the data.

@@ -179,6 +179,19 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// The sum of `measure` over `rows` for each process, in the order in which they started; `None`,
+    /// noted, when it is null somewhere.
+    pub(crate) fn by_process(&mut self, rows: &Rows, measure: &str) -> Option<Vec<u64>> {
+        self.sum(rows, measure)?;
+        let selected = self.select(rows);
+        let of_process = |process: &u64| {
+            let rows = selected.iter().filter(|row| row.process == Some(*process));
+            rows.filter_map(|row| row.measures.get(measure).copied().flatten())
+                .sum()
+        };
+        Some(self.processes.iter().map(of_process).collect())
+    }
+
     /// Requires as many processes as `expected`.
     pub(crate) fn process_count(&mut self, expected: usize) {
         let actual = self.processes.len();

@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     case::{Need, find_program, rehearse, words},
+    cases::cow::Hugetlb,
     cgroup::IoLimit,
     files, mounts,
     workload::can_have_a_ring,
@@ -76,6 +77,11 @@ fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result
             IoLimit::new(directory.path(), 1 << 20).map(drop)
         }
         Need::Mounts => mounts::own_namespace().context("nothing can be mounted here"),
+        Need::HugePages => try_huge_pages(),
+        Need::HugetlbPages => {
+            ensure!(scratch_disks > 0, "this machine is not thrown away");
+            Hugetlb::reserve(1).map(drop)
+        }
         Need::PopulateRead => try_populate(),
         Need::CopiesData => try_copy(directory),
         Need::Compat => try_compat(directory),
@@ -149,6 +155,16 @@ fn try_strace() -> anyhow::Result<()> {
         .stderr(Stdio::null())
         .status()?;
     ensure!(status.success(), "strace does not work here");
+    Ok(())
+}
+
+fn try_huge_pages() -> anyhow::Result<()> {
+    let enabled = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")
+        .context("the kernel has no transparent huge pages")?;
+    ensure!(
+        !enabled.contains("[never]"),
+        "transparent huge pages are switched off"
+    );
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod asynchronous;
 mod compat;
 mod copies;
 mod coreutils;
+pub(crate) mod cow;
 mod disks;
 mod file_systems;
 mod maps;
@@ -25,6 +26,7 @@ pub(crate) fn all() -> Vec<Case> {
         reads::cases(),
         names::cases(),
         maps::cases(),
+        cow::cases(),
         python::cases(),
         streams::cases(),
         copies::cases(),

@@ -35,6 +35,8 @@ fn right() -> Value {
             {"check": "faults", "ours": 7, "theirs": 7, "agree": true},
             {"check": "mapped bytes of a known mmap", "ours": null, "theirs": 4096, "agree": null,
              "note": "not measured in this run"},
+            {"check": "bytes copied in kernel of a known mmap", "ours": null, "theirs": 4096,
+             "agree": null, "note": "not measured in this run"},
         ],
         "totals": {
             "read": {
@@ -224,6 +226,26 @@ fn null_is_skipped_with_its_reason_and_never_passes() {
 }
 
 #[test]
+fn figures_are_told_process_by_process() {
+    let all = all_of(Path::new(FILE));
+    for (measure, expected, verdict_must_be) in [
+        // Process 2 has no row of the file.
+        ("operations", Some(vec![3, 0]), Verdict::Passed),
+        (
+            "mapped_bytes",
+            None,
+            Verdict::Skipped("mapped_bytes: no such tracepoint".into()),
+        ),
+    ] {
+        let verdict = verdict(&right(), |check| {
+            let figures = check.by_process(&all, measure);
+            check.that(figures == expected, || format!("{figures:?}"));
+        });
+        assert_eq!(verdict, verdict_must_be);
+    }
+}
+
+#[test]
 fn a_missing_key_fails() {
     let mut json = right();
     json["rows"][0]
@@ -254,12 +276,13 @@ fn bounds_are_kept() {
 
 #[test]
 fn each_broken_invariant_is_seen() {
-    let breakages: [(&str, Value); 11] = [
+    let breakages: [(&str, Value); 12] = [
         ("/lost", json!({"rows": 1})),
         ("/audit", json!([])),
         ("/audit/0/agree", json!(false)),
         ("/audit/1/note", json!(null)),
         ("/audit/1/check", json!("another")),
+        ("/audit/2/agree", json!(true)),
         ("/target/exit_code", json!(0)),
         ("/target/processes", json!(2)),
         ("/probes/backend", json!("kprobe")),

@@ -1,7 +1,7 @@
 //! Mappings, touched in known ways.
 
 use std::{
-    fs,
+    fs::File,
     os::fd::{AsRawFd as _, OwnedFd},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -21,14 +21,16 @@ const MADV_POPULATE_READ: i32 = 22;
 
 /// Maps a file and touches a byte of each of its pages.
 ///
-/// Options: `private` (else shared), `write` (stores instead of loads), `shuffled` or `none` (else
+/// Options: `private` (else shared), `write` (stores instead of loads), `loaded` (stores after all has
+/// been loaded from), `shuffled` or `none` (else
 /// in order), `random`, `sequential` (advices), `populate`, `populate-read`, `lock` (filled in by
 /// the kernel first).
 pub(super) fn touch(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     let path = arguments.path()?;
     let options = arguments.text()?;
     let has = |option| options.split(',').any(|given| given == option);
-    let known = "shared private write shuffled none random sequential populate populate-read lock";
+    let known =
+        "shared private write loaded shuffled none random sequential populate populate-read lock";
     if let Some(unknown) = options
         .split(',')
         .find(|given| !known.split(' ').any(|option| option == *given))
@@ -68,6 +70,11 @@ pub(super) fn touch(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     if has("lock") {
         mapping.lock().context("mlock")?;
     }
+    if has("loaded") {
+        for &page in &order {
+            mapping.load(page * page_size());
+        }
+    }
     let mut truth = Truth::default();
     if !has("none") {
         for &page in &order {
@@ -81,7 +88,7 @@ pub(super) fn touch(arguments: &mut Arguments) -> anyhow::Result<Truth> {
         }
     }
     truth.faults = sys::faults().since(before);
-    truth.mapped_bytes = accessible_bytes(&mapping)?;
+    truth.mapped_bytes = mapping.resident("Rss:")?;
     Ok(truth)
 }
 
@@ -99,19 +106,6 @@ fn page_order(pages: usize, shuffled: bool) -> Vec<usize> {
         }
     }
     order
-}
-
-/// How many bytes of a mapping are in this process's page tables.
-fn accessible_bytes(mapping: &sys::Mapping) -> anyhow::Result<u64> {
-    let smaps = fs::read_to_string("/proc/self/smaps")?;
-    let start = format!("{:x}-", mapping.address() as usize);
-    let resident_kib = smaps
-        .lines()
-        .skip_while(|line| !line.starts_with(&start))
-        .find_map(|line| line.strip_prefix("Rss:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .context("the mapping is not in /proc/self/smaps")?;
-    Ok(resident_kib.trim().parse::<u64>()? * 1024)
 }
 
 /// Reads all of a file, and loads a byte of each page of a mapping of it: first the one, `read` or
@@ -227,7 +221,7 @@ pub(super) fn truncated(arguments: &mut Arguments) -> anyhow::Result<Truth> {
         libc::MAP_SHARED,
     )?;
     mapping.load(0);
-    fs::File::from(file).set_len(1)?;
+    File::from(file).set_len(1)?;
     mapping.load(3 * page_size());
     bail!("a page beyond the file's end was readable")
 }

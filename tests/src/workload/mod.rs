@@ -6,6 +6,7 @@ mod advice;
 mod aio;
 mod compat;
 mod copies;
+mod cow;
 mod maps;
 mod messages;
 mod processes;
@@ -56,6 +57,10 @@ const WORKLOADS: &[Workload] = &[
     workload("thread-exec", "FILE SIZE", processes::thread_exec),
     workload("orphan", "FILE SIZE", processes::orphan),
     workload("touch", "FILE OPTION,..", maps::touch),
+    workload("unshared", "PAGES", cow::unshared),
+    workload("forked", "KIND STORES", cow::forked),
+    workload("forked-mapping", "FILE", cow::forked_mapping),
+    workload("read-into-private", "FILE MAPPED HOW", cow::into_private),
     workload("remapped", "FILE THREADS ROUNDS", maps::remapped),
     workload("read-and-map", "FILE FIRST SIZE", maps::read_and_map),
     workload("truncated", "FILE SIZE", maps::truncated),

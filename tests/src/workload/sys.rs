@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CString, OsStr},
-    io,
+    fs, io,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
@@ -229,6 +229,22 @@ pub(crate) unsafe fn fork() -> io::Result<Option<i32>> {
     }
 }
 
+/// As [`fork`], and the parent stands still until the child ends or executes a program: only the child
+/// writes to the memory that they share.
+///
+/// # Safety
+/// As for [`fork`].
+pub(crate) unsafe fn fork_and_stand_still() -> io::Result<Option<i32>> {
+    let flags = libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: no stack and no memory is passed: the child goes on with a copy of this one's, as after
+    // `fork`. By this function's own condition no other thread is missing.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        child => Ok(Some(i32::try_from(child).map_err(io::Error::other)?)),
+    }
+}
+
 /// Ends the process without running anything on the way out.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: it takes no memory and does not return.
@@ -266,6 +282,25 @@ pub(crate) fn exec_self(arguments: &[&OsStr]) -> anyhow::Error {
     // SAFETY: the array ends with a null pointer, and the strings outlive the call.
     unsafe { libc::execv(c"/proc/self/exe".as_ptr(), pointers.as_ptr()) };
     io::Error::last_os_error().into()
+}
+
+/// Has this thread run on one processor from now on: one of those that it may run on.
+pub(crate) fn stay_on_one_cpu() -> io::Result<()> {
+    // SAFETY: `cpu_set_t` is plain data, for which zeros are a value; both calls get its size.
+    unsafe {
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        done(libc::sched_getaffinity(
+            0,
+            size_of_val(&allowed),
+            &mut allowed,
+        ))?;
+        let mut one: libc::cpu_set_t = std::mem::zeroed();
+        let cpus = libc::CPU_SETSIZE as usize;
+        if let Some(cpu) = (0..cpus).find(|cpu| libc::CPU_ISSET(*cpu, &allowed)) {
+            libc::CPU_SET(cpu, &mut one);
+        }
+        done(libc::sched_setaffinity(0, size_of_val(&one), &one))
+    }
 }
 
 /// `mlockall` of what is mapped now.
@@ -365,6 +400,19 @@ impl Mapping {
     pub(crate) fn lock(&self) -> io::Result<()> {
         // SAFETY: the range is the mapping's own.
         done(unsafe { libc::mlock(self.address.cast(), self.size) })
+    }
+
+    /// How many bytes of it /proc/self/smaps says to be so: a line's name with its colon.
+    pub(crate) fn resident(&self, how: &str) -> anyhow::Result<u64> {
+        let smaps = fs::read_to_string("/proc/self/smaps")?;
+        let start = format!("{:x}-", self.address as usize);
+        let kib = smaps
+            .lines()
+            .skip_while(|line| !line.starts_with(&start))
+            .find_map(|line| line.strip_prefix(how))
+            .and_then(|rest| rest.trim().strip_suffix(" kB"))
+            .context("the mapping is not in /proc/self/smaps")?;
+        Ok(kib.trim().parse::<u64>()? * 1024)
     }
 
     /// Loads the byte at `offset`, from memory.
