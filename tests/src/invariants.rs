@@ -104,11 +104,15 @@ fn calibration(recording: &Recording, backend: &str, known: &str) -> Option<Stri
         .then(|| format!("audit, {known}: {found:?}, must be {expected:?}"))
 }
 
-/// What is wrong with how copies were found: breakpoints on its code a kernel takes where it takes
-/// kprobes.
-fn copies(recording: &Recording) -> Option<String> {
+/// How copies are found here: breakpoints on its code a kernel takes where it takes kprobes.
+pub(crate) fn copies_here() -> &'static str {
     let probed = Path::new("/sys/bus/event_source/devices/kprobe/type").exists();
-    let expected = if probed { "exact" } else { "returns" };
+    if probed { "exact" } else { "returns" }
+}
+
+/// What is wrong with how copies were found.
+fn copies(recording: &Recording) -> Option<String> {
+    let expected = copies_here();
     (recording.copies() != expected).then(|| {
         format!(
             "copies: recorded {}, must be {expected}",

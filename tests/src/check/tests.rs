@@ -26,7 +26,7 @@ fn right() -> Value {
     json!({
         "schema": "mmtrace.recording/1",
         "target": {"exit_code": 3, "processes": 3},
-        "probes": {"backend": "tracepoint", "unavailable": [{
+        "probes": {"backend": "tracepoint", "copies": invariants::copies_here(), "unavailable": [{
             "purpose": "mapped_bytes", "reason": "no such tracepoint",
             "measures": ["mapped_bytes"], "paths": [],
         }]},
@@ -276,7 +276,7 @@ fn bounds_are_kept() {
 
 #[test]
 fn each_broken_invariant_is_seen() {
-    let breakages: [(&str, Value); 12] = [
+    let breakages: [(&str, Value); 13] = [
         ("/lost", json!({"rows": 1})),
         ("/audit", json!([])),
         ("/audit/0/agree", json!(false)),
@@ -286,6 +286,7 @@ fn each_broken_invariant_is_seen() {
         ("/target/exit_code", json!(0)),
         ("/target/processes", json!(2)),
         ("/probes/backend", json!("kprobe")),
+        ("/probes/copies", json!("sampled")),
         ("/totals/read/bytes_returned", json!(1_512)),
         ("/totals/read/operations", json!(null)),
         ("/rows/1/path", json!("mapped")),
