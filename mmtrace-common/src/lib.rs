@@ -12,6 +12,7 @@ pub mod lost;
 pub mod path;
 pub mod request;
 pub mod row;
+pub mod sample;
 pub mod thread;
 
 #[cfg(feature = "user")]
@@ -25,6 +26,7 @@ pub use lost::Lost;
 pub use path::{Measures, Path};
 pub use request::{Request, RequestKey};
 pub use row::{FileKey, RowKey, Truth};
+pub use sample::{SAMPLE_FRAMES, SAMPLE_SLOTS, SampleKey};
 pub use thread::{THREAD_SLOTS, Thread};
 
 /// The `prctl` option by which a thread asks to be followed: no kernel knows it, so that the call

@@ -26,11 +26,13 @@ pub enum Lost {
     Completions = 8,
     /// Copies that no breakpoint could see: of a call, or of all that a program does.
     Copies = 9,
+    /// Kernel samples that were not counted: no room for another stack, or no stack to be had.
+    KernelSamples = 10,
 }
 
 impl Lost {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Rows,
         Self::Threads,
         Self::ProcessEvents,
@@ -41,6 +43,7 @@ impl Lost {
         Self::Requests,
         Self::Completions,
         Self::Copies,
+        Self::KernelSamples,
     ];
 
     /// The name used in recordings.
@@ -57,6 +60,7 @@ impl Lost {
             Self::Requests => "requests",
             Self::Completions => "completions",
             Self::Copies => "copies",
+            Self::KernelSamples => "kernel_samples",
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What user space may read from a map as plain bytes.
 
 use crate::{
-    CallSpec, FileKey, Kernel, Request, RequestKey, RowKey, Thread, Truth, path::Measures,
+    CallSpec, FileKey, Kernel, Request, RequestKey, RowKey, SampleKey, Thread, Truth,
+    path::Measures,
 };
 
 // SAFETY: each is `repr(C)`, made of integers only, with no padding that is not a field, so that
@@ -13,6 +14,8 @@ unsafe impl aya::Pod for FileKey {}
 unsafe impl aya::Pod for RowKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Request {}
+// SAFETY: as above.
+unsafe impl aya::Pod for SampleKey {}
 // SAFETY: as above.
 unsafe impl aya::Pod for RequestKey {}
 // SAFETY: as above.

@@ -258,6 +258,61 @@ pub(crate) fn settle(thread: &mut Thread) {
     }
 }
 
+/// On which path a thread is now. Changes nothing: what asks may have interrupted a program of ours.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_path_now(tid: u32) -> u32 {
+    let Some(thread) = thread::by_tid(tid) else {
+        return OTHER;
+    };
+    let call = &thread.call;
+    if !is_in_fault(thread) {
+        return if call.active != 0 { call.path } else { OTHER };
+    }
+    let fault = &thread.fault;
+    if fault.resolved != 0 {
+        return fault.path;
+    }
+    let path = if remembered(thread, fault.address) {
+        thread.mapping.path
+    } else {
+        let mm = pointer(current_task(), kernel!(task_mm));
+        path_of(mapping::mmtrace_find(mm, fault.address))
+    };
+    let prefetch = call.active != 0 && call.path == PREFETCH;
+    if prefetch && path != OTHER {
+        PREFETCH
+    } else {
+        path
+    }
+}
+
+/// Whether a thread is in a fault, without [settling](settle) that.
+#[inline(always)]
+fn is_in_fault(thread: &Thread) -> bool {
+    if thread.fault.active == 0 {
+        return false;
+    }
+    if kernel!(faults_by_entry) == 0 || thread.fault.silent == 0 {
+        return true;
+    }
+    let [minor, major] = fault_counters(thread.task);
+    minor == thread.faults_before[0] + thread.faults_counted[0]
+        && major == thread.faults_before[1] + thread.faults_counted[1]
+}
+
+/// The path of faults on a mapping; 0: on an address that has none.
+#[inline(always)]
+fn path_of(vma: u64) -> u32 {
+    if vma == 0 || pointer(vma, kernel!(vma_file)) == 0 {
+        OTHER
+    } else if pointer(vma, kernel!(vma_flags)) & VM_EXEC != 0 {
+        EXEC
+    } else {
+        MMAP
+    }
+}
+
 /// Pages were made accessible in the current thread's fault.
 pub(crate) fn mapped(program: Program, pages: u64) {
     let Some(thread) = thread::current() else {

@@ -19,6 +19,7 @@ mod maps;
 mod message;
 mod process;
 mod request;
+mod sample;
 mod special;
 mod thread;
 mod uring;
@@ -260,6 +261,13 @@ pub fn fault_minor(ctx: PerfEventContext) -> i32 {
 #[perf_event]
 pub fn fault_major(ctx: PerfEventContext) -> i32 {
     fault::charged(address_of(ctx.ctx), true);
+    0
+}
+
+/// The software event `cpu-clock`, so many times a second on each CPU.
+#[perf_event]
+pub fn kernel_sample(ctx: PerfEventContext) -> i32 {
+    sample::taken(&ctx);
     0
 }
 

@@ -77,6 +77,9 @@ impl From<Copies> for Wanted {
     }
 }
 
+/// [`probe::sample::SAMPLE_HZ`](crate::probe::sample::SAMPLE_HZ), as clap takes it.
+const DEFAULT_HZ: &str = "997";
+
 /// Arguments of `mmtrace run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -103,6 +106,23 @@ pub struct RunArgs {
     #[arg(long)]
     pub wait_descendants: bool,
 
+    /// Watch single bytes of mmtrace's own memory before the command starts, and show who stores to
+    /// them: the kernel's copy routine for a read, nobody for a mapped page.
+    #[arg(long)]
+    pub witness: bool,
+
+    /// Sample what the kernel does for the command so many times a second on each CPU, and show how
+    /// much of it is copying: a statistic.
+    #[arg(
+        long,
+        value_name = "HZ",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = DEFAULT_HZ,
+        value_parser = clap::value_parser!(u32).range(1..=100_000),
+    )]
+    pub sample_kernel: Option<u32>,
+
     /// Print diagnostics, the kernel programs' too; twice for more.
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
@@ -119,6 +139,7 @@ pub struct RunArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::sample::SAMPLE_HZ;
     use clap::CommandFactory;
 
     fn run(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
@@ -162,6 +183,17 @@ mod tests {
             [PathBuf::from("a.json"), PathBuf::from("b.json")]
         );
         assert_eq!((run.backend, run.verbose), (Backend::Kprobe, 2));
+    }
+
+    #[test]
+    fn sampling_takes_its_rate_after_an_equals_sign_only() {
+        let rate = |arguments: &[&str]| run(arguments).unwrap().sample_kernel;
+        assert_eq!(rate(&["true"]), None);
+        assert_eq!(rate(&["--sample-kernel", "true"]), Some(SAMPLE_HZ));
+        assert_eq!(rate(&["--sample-kernel=97", "true"]), Some(97));
+        for line in ["--sample-kernel=0", "--sample-kernel=many"] {
+            assert!(run(&[line, "true"]).is_err(), "{line}");
+        }
     }
 
     #[test]

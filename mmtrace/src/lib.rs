@@ -15,6 +15,7 @@ pub mod progress;
 pub mod recording;
 pub mod report;
 pub mod target;
+pub mod witness;
 
 use std::io::Write;
 

@@ -8,8 +8,8 @@ use mmtrace::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-const RECORDINGS: [&str; 8] = [
-    "small", "large", "nulls", "warm", "losses", "audit", "hostile", "empty",
+const RECORDINGS: [&str; 9] = [
+    "small", "large", "nulls", "warm", "losses", "audit", "hostile", "empty", "witness",
 ];
 
 fn saved(name: &str) -> Vec<u8> {
@@ -111,6 +111,14 @@ fn what_is_no_recording_is_refused() {
         let error = altered(from, to);
         assert!(matches!(error, ReadError::Inconsistent(_)), "{to}: {error}");
     }
+    let witness = String::from_utf8(saved("witness")).unwrap();
+    let sample = r#""_copy_to_iter": 15"#;
+    assert!(witness.contains(sample), "{sample} is in the recording");
+    let error = Recording::from_json(witness.replace(sample, r#""_copy_to_iter": 16"#).as_bytes());
+    assert!(
+        matches!(error, Err(ReadError::Inconsistent(_))),
+        "{error:?}"
+    );
     let hostile = String::from_utf8(saved("hostile")).unwrap();
     for (from, to) in [
         (r#""name_bytes": "2f"#, r#""name_bytes": "2e"#),

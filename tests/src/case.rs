@@ -32,6 +32,8 @@ pub(crate) struct Site {
     pub(crate) scratch_disks: Vec<PathBuf>,
     /// This program.
     pub(crate) myself: PathBuf,
+    /// mmtrace's binary.
+    pub(crate) mmtrace: PathBuf,
     /// What keeps files in memory.
     pub(crate) kept: Rc<RefCell<Vec<Mmap>>>,
     /// The backend under test.
@@ -202,6 +204,10 @@ pub(crate) struct Scene {
     pub(crate) alone: bool,
     /// mmtrace waits for everything that it started.
     pub(crate) wait_descendants: bool,
+    /// More options for mmtrace.
+    pub(crate) options: Vec<&'static str>,
+    /// Another copy of mmtrace than the one under test.
+    pub(crate) tracer: Option<PathBuf>,
     /// The kernel charges disk reads that this backend does not see: the audit must say so.
     pub(crate) unseen_disk_reads: bool,
     /// It shares its run with no other case.
@@ -229,6 +235,8 @@ impl Scene {
             stdout: Stdout::Exactly(Vec::new()),
             alone: false,
             wait_descendants: false,
+            options: Vec::new(),
+            tracer: None,
             unseen_disk_reads: false,
             unshared: false,
             kept: None,
@@ -283,6 +291,22 @@ impl Scene {
     pub(crate) fn keeping(self, kept: impl Any) -> Self {
         Self {
             kept: Some(Box::new(kept)),
+            ..self.unshared()
+        }
+    }
+
+    /// In a run of its own, with these options to mmtrace.
+    pub(crate) fn with_options(self, options: &[&'static str]) -> Self {
+        Self {
+            options: options.to_vec(),
+            ..self.unshared()
+        }
+    }
+
+    /// In a run of its own, traced by this copy of mmtrace.
+    pub(crate) fn traced_by(self, copy: PathBuf) -> Self {
+        Self {
+            tracer: Some(copy),
             ..self.unshared()
         }
     }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    recording::{Audit, Recording, Row},
+    recording::{Audit, Recording, Row, Samples, Watched},
     truth::KernelTruth,
 };
 
@@ -273,9 +273,36 @@ impl<'a> Check<'a> {
         &self.recording.audit
     }
 
+    /// What the witness saw.
+    pub(crate) fn witness(&self) -> &'a [Watched] {
+        &self.recording.witness
+    }
+
+    /// The kernel's samples; noted when there are none.
+    pub(crate) fn samples(&mut self) -> Option<&'a Samples> {
+        let samples = self.recording.kernel_samples.as_ref();
+        self.that(samples.is_some(), || "there are no kernel samples".into());
+        samples
+    }
+
+    /// Why this run lacks something as a whole.
+    pub(crate) fn missing(&self, purpose: &str) -> Option<&'a str> {
+        self.recording.missing(purpose)
+    }
+
+    /// How often a hook ran for the traced threads.
+    pub(crate) fn hits(&self, name: &str) -> Option<u64> {
+        self.recording.hits(name)
+    }
+
+    /// The case cannot be tried here, for this reason.
+    pub(crate) fn skip(&mut self, reason: String) {
+        self.unavailable.get_or_insert(reason);
+    }
+
     /// Whether this run had hooks for a purpose that not every backend serves.
     pub(crate) fn serves(&self, purpose: &str) -> bool {
-        !self.recording.lacks_purpose(purpose)
+        self.recording.missing(purpose).is_none()
     }
 
     /// How the case went.

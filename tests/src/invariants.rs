@@ -57,6 +57,7 @@ pub(crate) fn violations(
         wrong.extend(calibration(recording, backend, known));
     }
     wrong.extend(copies(recording));
+    wrong.extend(unwatched(recording));
     wrong.extend(sums(recording));
     wrong
 }
@@ -119,6 +120,21 @@ fn copies(recording: &Recording) -> Option<String> {
             recording.copies()
         )
     })
+}
+
+/// Which of the bytes that every run watches the audit does not mention. That they are as they must
+/// be, the audit says.
+fn unwatched(recording: &Recording) -> Vec<String> {
+    let checks: Vec<_> = ["read", "read file", "mapped page"]
+        .map(|what| format!("bytes copied to the watched byte of a {what}"))
+        .into();
+    let having = |check: &String| recording.audit.iter().find(|entry| entry.check == *check);
+    // Where no watchpoint can be had, there is one entry that says so.
+    if having(&checks[0]).is_some_and(|entry| entry.agree.is_none()) {
+        return Vec::new();
+    }
+    let missing = checks.iter().filter(|check| having(check).is_none());
+    missing.map(|check| format!("audit: no {check}")).collect()
 }
 
 /// Where the rows do not add up to the totals.

@@ -24,6 +24,9 @@ pub(crate) struct Recording {
     probes: Probes,
     pub(crate) lost: BTreeMap<String, u64>,
     pub(crate) audit: Vec<Audit>,
+    #[serde(default)]
+    pub(crate) witness: Vec<Watched>,
+    pub(crate) kernel_samples: Option<Samples>,
     pub(crate) totals: BTreeMap<String, Measures>,
     files: Vec<File>,
     processes: Vec<Process>,
@@ -43,7 +46,48 @@ pub(crate) struct Target {
 struct Probes {
     backend: String,
     copies: String,
+    #[serde(default)]
+    hooks: Vec<Hook>,
     unavailable: Vec<Unavailable>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Hook {
+    pub(crate) name: String,
+    pub(crate) hits: Option<u64>,
+}
+
+/// What was seen of a watched byte.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Watched {
+    pub(crate) trial: String,
+    pub(crate) file: String,
+    pub(crate) watched_bytes: u64,
+    pub(crate) kernel_stores: Option<u64>,
+    pub(crate) user_stores: Option<u64>,
+    pub(crate) own_stores: Option<u64>,
+    pub(crate) faults: Option<u64>,
+    pub(crate) copy_routine: Option<String>,
+    pub(crate) stack: Vec<String>,
+    pub(crate) note: Option<String>,
+}
+
+/// Samples of the kernel.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Samples {
+    pub(crate) hz: u64,
+    pub(crate) user: u64,
+    pub(crate) rows: Vec<SampledPath>,
+    pub(crate) note: Option<String>,
+}
+
+/// Those of a path.
+#[derive(Debug, Deserialize)]
+pub(crate) struct SampledPath {
+    pub(crate) path: String,
+    pub(crate) samples: u64,
+    pub(crate) in_copy_routines: Option<u64>,
+    pub(crate) copy_routines: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -137,12 +181,17 @@ impl Recording {
         })
     }
 
-    /// Whether this run had no hooks for a purpose.
-    pub(crate) fn lacks_purpose(&self, purpose: &str) -> bool {
-        self.probes
-            .unavailable
-            .iter()
-            .any(|missing| missing.purpose == purpose)
+    /// Why this run lacks something as a whole.
+    pub(crate) fn missing(&self, purpose: &str) -> Option<&str> {
+        let mut missing = self.probes.unavailable.iter();
+        let entry = missing.find(|entry| entry.purpose == purpose)?;
+        Some(&entry.reason)
+    }
+
+    /// How often a hook ran for the traced threads.
+    pub(crate) fn hits(&self, name: &str) -> Option<u64> {
+        let hook = self.probes.hooks.iter().find(|hook| hook.name == name)?;
+        hook.hits
     }
 
     /// Whether `measure` is null on `path` as a whole, so that the lack of a row means nothing.

@@ -145,6 +145,7 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
                 small: options.small,
                 scratch_disks: scratch_disks.clone(),
                 myself: myself.clone(),
+                mmtrace: tracer.binary.clone(),
                 kept: Rc::default(),
                 backend: backend.to_owned(),
             };
@@ -214,10 +215,14 @@ struct Ready {
 /// Runs a case under an mmtrace of its own.
 fn run_alone(tracer: &Tracer, backend: &str, ready: &Ready) -> anyhow::Result<Verdict> {
     let scene = &ready.scene;
-    let options: &[&str] = if scene.wait_descendants {
-        &["--wait-descendants"]
-    } else {
-        &[]
+    let mut options = scene.options.clone();
+    if scene.wait_descendants {
+        options.push("--wait-descendants");
+    }
+    let options = &options[..];
+    let tracer = &Tracer {
+        binary: scene.tracer.as_ref().unwrap_or(&tracer.binary).clone(),
+        limit: tracer.limit,
     };
     let plan = ready.site.path("plan.json");
     let results = ready.site.path("results.json");

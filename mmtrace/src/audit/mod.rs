@@ -155,6 +155,41 @@ pub fn copies(
     compare(&check, measure, Some(copied), Some(returned), coverage)
 }
 
+/// Compares how many bytes the kernel was seen to store at a watched address with how many were to
+/// be copied there. `what` was done: a read, a mapped page.
+#[must_use]
+pub fn watched(what: &str, seen: Option<u64>, done: u64, coverage: Coverage<'_>) -> AuditEntry {
+    let check = format!("bytes copied to the watched byte of a {what}");
+    compare(
+        &check,
+        Measure::CopiedToUserBytes,
+        seen,
+        Some(done),
+        coverage,
+    )
+}
+
+/// Compares how many stores of mmtrace's own to watched bytes were seen with how many it made.
+#[must_use]
+pub fn own_stores(seen: u64, made: u64) -> AuditEntry {
+    let check = "mmtrace's own stores to watched bytes";
+    compare(
+        check,
+        Measure::Operations,
+        Some(seen),
+        Some(made),
+        Coverage::Same,
+    )
+}
+
+/// Compares in how many watched reads the kernel stored in a copy routine with in how many it
+/// stored. `None`: its functions' names are not known.
+#[must_use]
+pub fn through_copy_routines(known: Option<u64>, all: u64, coverage: Coverage<'_>) -> AuditEntry {
+    let check = "watched reads that went through a copy routine";
+    compare(check, Measure::Operations, known, Some(all), coverage)
+}
+
 /// By how much a block device's own counter of bytes read has grown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskGrowth {

@@ -5,6 +5,8 @@ mod disks;
 mod events;
 mod maps;
 mod recording;
+mod samples;
 mod session;
+mod witness;
 
-pub use session::Session;
+pub use session::{Asked, Session};

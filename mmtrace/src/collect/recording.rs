@@ -85,6 +85,8 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
         },
         lost,
         audit: Vec::new(),
+        witness: Vec::new(),
+        kernel_samples: None,
         totals,
         files,
         processes,

@@ -1,9 +1,11 @@
 //! One run's probes: attached while the target waits, read when it has ended.
 
+use std::cell::LazyCell;
 use std::ffi::OsString;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use aya_log::EbpfLogger;
 use mmtrace_common::Lost;
 use perf_event::Counter;
@@ -17,18 +19,29 @@ use super::{
     disks::Disks,
     events::Events,
     maps::{counted, may_have_missed_ends, threads},
-    recording,
+    recording, samples, witness,
 };
 use crate::{
-    kernel::breakpoint::Scope,
+    kernel::{breakpoint::Scope, stack::Symbols},
     probe::{
         self, Attached, Backend, Purpose,
         copies::Wanted,
         missed::{Missed, missed},
+        sample,
     },
     recording::Recording,
     target::Outcome,
+    witness::{self as watchpoints, Finding},
 };
+
+/// What is observed only if it is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// Every trial of the [witness](crate::witness), and names for what it sees.
+    pub witness: bool,
+    /// Samples of the kernel, so many times a second on each CPU.
+    pub sample_hz: Option<u32>,
+}
 
 /// Probes that run, and what they have told.
 pub struct Session {
@@ -36,6 +49,11 @@ pub struct Session {
     pub(super) attached: Attached,
     pub(super) events: Events,
     pub(super) calibration: Vec<Known>,
+    pub(super) asked: Asked,
+    /// What the witness saw.
+    pub(super) findings: Vec<Finding>,
+    /// Why the kernel is not sampled although it was asked for.
+    pub(super) no_samples: Option<String>,
     /// Block devices as they were after the calibration.
     disks: Disks,
     /// Threads that were still there when the counts were read.
@@ -63,8 +81,17 @@ impl Session {
         target: u32,
         nonce: u32,
         verbose: bool,
+        asked: Asked,
     ) -> Result<Self> {
-        let mut attached = probe::attach(backend, copies, nonce, verbose)?;
+        // Beside the attaching: the first watchpoint of a task waits for a grace period of RCU
+        // (account_event in kernel/events/core.c), some 10 ms.
+        let witness = thread::spawn(move || watchpoints::run(asked.witness));
+        let sampled = asked.sample_hz.is_some();
+        let mut attached = probe::attach(backend, copies, nonce, verbose, sampled)?;
+        let no_samples = asked
+            .sample_hz
+            .and_then(|hz| sample::attach(&mut attached.ebpf, hz).err())
+            .map(|error| format!("{error:#}"));
         let events = Events::new(&mut attached.ebpf)?;
         let logger = verbose
             .then(|| log_from(&mut attached))
@@ -78,12 +105,18 @@ impl Session {
             }
             result => result?,
         };
+        let findings = witness
+            .join()
+            .map_err(|_| anyhow!("the witness panicked"))?;
         Ok(Self {
             copying,
             command,
             attached,
             events,
             calibration,
+            asked,
+            findings,
+            no_samples,
             disks: Disks::now(),
             alive: 0,
             missed: Missed::default(),
@@ -187,7 +220,7 @@ impl Session {
             }
             // An event for each thread that is freed would cost every one that ends; this costs a
             // run's end a millisecond.
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -230,6 +263,19 @@ impl Session {
             logger.get_mut().flush();
         }
         let mut recording = recording::make(&self, &counted, outcome);
+        // Read only now if at all: it takes long, and the command has ended.
+        let symbols = LazyCell::new(|| Symbols::read().map_err(|error| format!("{error:#}")));
+        recording.audit.extend(witness::audit(&self.findings));
+        if self.asked.witness {
+            witness::add(&self.findings, &symbols, &mut recording);
+        }
+        match (self.asked.sample_hz, &self.no_samples) {
+            (Some(hz), None) => {
+                samples::add(&self.attached.ebpf, hz, &symbols, &mut recording)?;
+            }
+            (Some(_), Some(reason)) => samples::refused(reason, &mut recording),
+            (None, _) => {}
+        }
         let disks = self.disks.audit(&counted, &self.events.files);
         recording.audit.extend(disks);
         Ok(recording)

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::cli::RunArgs;
-use crate::collect::Session;
+use crate::collect::{Asked, Session};
 use crate::failure;
 use crate::output::{Export, Format, Outputs};
 use crate::privilege;
@@ -53,6 +53,10 @@ async fn run(arguments: RunArgs, user: Option<Account>, outputs: Outputs) -> Res
         target.pid(),
         marker.nonce,
         arguments.verbose > 0,
+        Asked {
+            witness: arguments.witness,
+            sample_hz: arguments.sample_kernel,
+        },
     )?;
     let mut running = target.release()?;
     let progress = Progress::new(!arguments.quiet);

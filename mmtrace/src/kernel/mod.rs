@@ -5,4 +5,5 @@ pub mod breakpoint;
 pub mod btf;
 pub mod event;
 pub mod offsets;
+pub mod stack;
 pub mod symbols;

@@ -14,7 +14,7 @@ use aya::{
     },
     util::online_cpus,
 };
-use mmtrace_common::{CallSpec, Kernel, kernel::RDONLY_CAST};
+use mmtrace_common::{CallSpec, Kernel, SAMPLE_SLOTS, kernel::RDONLY_CAST};
 
 use super::{
     calls,
@@ -95,7 +95,8 @@ impl Attached {
     }
 }
 
-/// Loads and attaches the programs of `wanted`, or of the best backend that can be had.
+/// Loads and attaches the programs of `wanted`, or of the best backend that can be had. `sampled`
+/// makes room for [samples](super::sample).
 ///
 /// # Errors
 ///
@@ -105,10 +106,12 @@ pub fn attach(
     copies: Wanted,
     nonce: u32,
     verbose: bool,
+    sampled: bool,
 ) -> Result<Attached> {
     let looking = (copies != Wanted::Returns).then(copies::Plan::in_background);
     let btf = Btf::of_kernel()?;
     let mut loader = quick_loader()?;
+    loader.map_max_entries("SAMPLES", if sampled { SAMPLE_SLOTS } else { 1 });
     let mut kernel = offsets::of(&btf)?;
     kernel.verbose = u32::from(verbose);
     kernel.nonce = nonce;
@@ -325,7 +328,7 @@ fn attach_hook(ebpf: &mut Ebpf, hook: &Hook, types: Option<&aya::Btf>) -> Result
 }
 
 /// Leaves the verifier's log out of a refusal: thousands of lines. Its last ones say why.
-fn shorten(error: anyhow::Error) -> anyhow::Error {
+pub(super) fn shorten(error: anyhow::Error) -> anyhow::Error {
     match error.downcast_ref::<ProgramError>() {
         Some(ProgramError::LoadError {
             io_error,

@@ -5,6 +5,7 @@ pub mod calls;
 pub mod copies;
 pub mod missed;
 pub mod plan;
+pub mod sample;
 
 pub use attach::{Attached, Unavailable, attach, load_and_attach};
 pub use plan::{Attachment, Backend, Purpose};

@@ -7,6 +7,7 @@ mod measure;
 mod path_name;
 mod read;
 mod totals;
+mod witness;
 
 use std::{collections::BTreeMap, ffi::OsString, fmt, str::FromStr};
 
@@ -17,6 +18,7 @@ pub use self::{
     measure::{Measure, MeasureSet, Measured, Measures, Unit},
     read::ReadError,
     totals::Totals,
+    witness::{KernelSamples, SampledPath, WitnessTrial},
 };
 
 /// The version of the format that this program writes, and reads.
@@ -38,6 +40,12 @@ pub struct Recording {
     pub lost: BTreeMap<String, u64>,
     /// Our figures against the kernel's own.
     pub audit: Vec<AuditEntry>,
+    /// What the watchpoint witness saw, where it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub witness: Vec<WitnessTrial>,
+    /// Samples of the kernel's code, where they were asked for and could be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_samples: Option<KernelSamples>,
     /// The rows' sums, path by path.
     pub totals: Totals,
     /// Every file that a row names.

@@ -56,7 +56,7 @@ impl Recording {
     }
 
     /// Checks that ids are unique, that rows name processes and files that are listed, and that the
-    /// rows add up to the totals.
+    /// rows add up to the totals, and samples to theirs.
     ///
     /// # Errors
     /// The first contradiction, in words.
@@ -75,6 +75,9 @@ impl Recording {
             if let Some(id) = row.file.filter(|id| !files.contains(id)) {
                 return Err(format!("a row names file {id}, which is not listed"));
             }
+        }
+        if let Some(samples) = &self.kernel_samples {
+            samples.check()?;
         }
         self.check_totals()
     }

@@ -215,7 +215,7 @@ fn labels(measures: &[Measure]) -> String {
 
 /// `text` in lines of at most `width` columns, indented by `indent`, escaped. A word that is wider
 /// than a line is cut.
-fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
+pub(super) fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
     let room = width.saturating_sub(indent).max(1);
     let mut lines = Vec::new();
     let mut line = String::new();

@@ -3,6 +3,7 @@
 mod footer;
 mod grid;
 pub mod json;
+mod observed;
 mod paint;
 mod summary;
 pub mod table;

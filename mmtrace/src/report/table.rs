@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, ffi::OsStr};
 use super::{
     footer,
     grid::{Grid, Label, Sum},
+    observed,
     paint::{Paint, Tone},
     summary,
     text::Shown,
@@ -81,7 +82,9 @@ pub fn render(recording: &Recording, options: &Options) -> String {
             unknown.hidden = Some(laid.hidden);
         }
     }
+    sections.push(observed::samples(recording, options));
     let mut notes = footer::audit(recording, options);
+    notes.extend(observed::witness(recording, options));
     notes.extend(footer::lost(recording, options));
     notes.extend(footer::unknown(recording, &unknown, options));
     sections.push(notes);

@@ -12,6 +12,7 @@ mod progress;
 mod signals;
 mod terminal;
 mod users;
+mod witness;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -16,6 +16,7 @@ mod reads;
 mod stacked;
 mod streams;
 mod throttled;
+mod witness;
 
 use crate::case::Case;
 
@@ -37,6 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
         file_systems::cases(),
         stacked::cases(),
         throttled::cases(),
+        witness::cases(),
         programs::cases(),
     ]
     .into_iter()

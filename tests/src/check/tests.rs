@@ -37,6 +37,8 @@ fn right() -> Value {
              "note": "not measured in this run"},
             {"check": "bytes copied in kernel of a known mmap", "ours": null, "theirs": 4096,
              "agree": null, "note": "not measured in this run"},
+            {"check": "bytes copied to the watched byte of a read", "ours": null, "theirs": 1,
+             "agree": null, "note": "no watchpoint"},
         ],
         "totals": {
             "read": {

@@ -1,0 +1,77 @@
+//! Sampling the kernel: the one program that no purpose of the plan needs, attached when asked for.
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf,
+    programs::{
+        PerfEvent,
+        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
+    },
+    util::online_cpus,
+};
+use perf_event::{Builder, events::Software};
+
+use super::attach::shorten;
+
+/// How often each CPU is interrupted in a second if nobody says: a prime near 1,000, so that it does
+/// not go in step with what the system does by its own timers.
+pub const SAMPLE_HZ: u32 = 997;
+
+/// The program that takes the samples.
+const PROGRAM: &str = "kernel_sample";
+
+/// The event, as recordings name it.
+pub(crate) const EVENT: &str = "cpu-clock";
+
+/// Samples the kernel `hz` times a second on each CPU that is online, as long as `ebpf` is there.
+///
+/// # Errors
+///
+/// If the kernel refuses.
+pub fn attach(ebpf: &mut Ebpf, hz: u32) -> Result<()> {
+    let program: &mut PerfEvent = ebpf
+        .program_mut(PROGRAM)
+        .with_context(|| format!("the kernel programs have no {PROGRAM}"))?
+        .try_into()?;
+    program.load().map_err(|error| shorten(error.into()))?;
+    for cpu in online_cpus().map_err(|(what, error)| anyhow!(error).context(what))? {
+        program
+            .attach(
+                PerfEventConfig::Software(SoftwareEvent::CpuClock),
+                PerfEventScope::AllProcessesOneCpu { cpu },
+                SamplePolicy::Frequency(hz.into()),
+                false,
+            )
+            .with_context(|| refusal(hz))?;
+    }
+    Ok(())
+}
+
+/// Whether the kernel can be sampled here.
+///
+/// # Errors
+///
+/// Why not: what the kernel says to the event.
+pub fn available() -> Result<()> {
+    Builder::new(Software::CPU_CLOCK)
+        .any_pid()
+        .one_cpu(0)
+        .include_kernel()
+        .sample_frequency(SAMPLE_HZ.into())
+        .build()
+        .with_context(|| refusal(SAMPLE_HZ))?;
+    Ok(())
+}
+
+fn refusal(hz: u32) -> String {
+    let most = std::fs::read_to_string("/proc/sys/kernel/perf_event_max_sample_rate")
+        .ok()
+        .and_then(|text| text.trim().parse::<u32>().ok());
+    match most {
+        Some(most) if hz > most => format!(
+            "no {hz} samples a second: kernel.perf_event_max_sample_rate is {most} now (the \
+             kernel lowers it where samples take long)"
+        ),
+        _ => format!("the kernel refuses the event {EVENT}"),
+    }
+}
