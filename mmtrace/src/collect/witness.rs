@@ -4,7 +4,7 @@ use crate::{
     audit::{self, Coverage},
     kernel::stack::{Frame, Symbols, copy_routine},
     recording::{AuditEntry, Recording, Unavailable, WitnessTrial},
-    witness::{Finding, Observed, Store, Trial},
+    witness::{Finding, Observed, Trial},
 };
 
 /// How many bytes each trial watches.
@@ -107,7 +107,7 @@ fn trial(finding: &Finding, symbols: &Result<Symbols, String>) -> WitnessTrial {
     let mut stores = seen.into_iter().flat_map(|seen| &seen.stores.seen);
     let first = stores.find(|store| store.by_kernel);
     let stack = match (first, symbols) {
-        (Some(store), Ok(symbols)) => stack(store, symbols),
+        (Some(store), Ok(symbols)) => store.stack(symbols),
         _ => Vec::new(),
     };
     let functions = stack
@@ -138,19 +138,10 @@ fn trial(finding: &Finding, symbols: &Result<Symbols, String>) -> WitnessTrial {
     }
 }
 
-/// A store's place and its callers; `None` where no function of the kernel is.
-fn stack(store: &Store, symbols: &Symbols) -> Vec<Option<Frame>> {
-    let callers = store.callers.iter();
-    [symbols.instruction(store.ip)]
-        .into_iter()
-        .chain(callers.map(|caller| symbols.return_to(*caller)))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::witness::Stores;
+    use crate::witness::{Store, Stores};
 
     fn store(by_kernel: bool) -> Stores {
         Stores {

@@ -17,7 +17,10 @@ use std::io;
 use anyhow::{Context as _, Result, bail, ensure};
 use perf_event::{Builder, SampleFlag, Sampler, events::Breakpoint};
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    kernel::stack::{Frame, Symbols},
+};
 pub use trials::{Finding, Observed, Trial, run};
 
 /// Kinds of records (linux/perf_event.h): an event, and that too many came.
@@ -67,6 +70,20 @@ pub struct Store {
 }
 
 impl Store {
+    /// Its place in the kernel and its callers outwards; `None` where no function is. Empty for the
+    /// program's own stores.
+    #[must_use]
+    pub fn stack(&self, symbols: &Symbols) -> Vec<Option<Frame>> {
+        if !self.by_kernel {
+            return Vec::new();
+        }
+        let callers = self.callers.iter();
+        [symbols.instruction(self.ip)]
+            .into_iter()
+            .chain(callers.map(|caller| symbols.return_to(*caller)))
+            .collect()
+    }
+
     /// From a sample's record: the address, then the call chain, a count and as many entries (the
     /// order of `PERF_SAMPLE_` in perf_event_open(2)). perf-event2 0.7.4 does not read an empty chain
     /// at a record's end.

@@ -70,9 +70,21 @@ pub fn run(all: bool) -> Vec<Finding> {
         .filter(|trial| all || *trial != Trial::Direct);
     let finding = |trial| Finding {
         trial,
-        observed: made(trial).map_err(|error| format!("{error:#}")),
+        observed: made(trial)
+            .and_then(not_blind)
+            .map_err(|error| format!("{error:#}")),
     };
     trials.map(finding).collect()
+}
+
+/// What was seen, if anything at all was: mmtrace's own store at least.
+fn not_blind(observed: Observed) -> Result<Observed> {
+    let seen = |stores: &Stores| !stores.seen.is_empty() || stores.lost > 0;
+    ensure!(
+        seen(&observed.stores) || seen(&observed.own),
+        "a watchpoint can be set here, but does not fire"
+    );
+    Ok(observed)
 }
 
 fn made(trial: Trial) -> Result<Observed> {
