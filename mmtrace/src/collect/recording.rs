@@ -168,7 +168,11 @@ fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measu
             _ => &[],
         };
         measures = measures.without(MeasureSet::of(lacks));
-        all.push(never(missing.purpose.name(), &missing.reason, lacks));
+        all.push(never(
+            missing.purpose.name(),
+            &missing.refusal.reason,
+            lacks,
+        ));
     }
     if !missed.untold.is_empty() {
         let reason = format!(

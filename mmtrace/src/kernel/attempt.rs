@@ -1,34 +1,44 @@
 //! What the kernel allows, found out by trying.
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use anyhow::{Context as _, Result, bail};
+use super::{
+    btf::Btf,
+    refusal::{Asked, Cause, Refusal},
+};
 
-use super::btf::Btf;
-
-/// Tries whether the kernel takes trampoline programs (`BPF_PROG_TYPE_TRACING`).
+/// Tries whether the kernel takes trampoline programs (`BPF_PROG_TYPE_TRACING` at a function).
 ///
 /// # Errors
 ///
-/// The kernel's refusal, in words.
-pub fn fentry(btf: &Btf) -> Result<()> {
-    let id = btf
-        .function_id("handle_mm_fault")
-        .context("this kernel's type information has no function handle_mm_fault")?;
-    load_tracing(id)
+/// The kernel's refusal.
+pub fn fentry(btf: &Btf) -> Result<(), Refusal> {
+    const FUNCTION: &str = "handle_mm_fault";
+    let id = btf.function_id(FUNCTION).ok_or_else(|| {
+        Refusal::new(
+            Asked::Function,
+            Cause::Absent,
+            format!("this kernel has no function {FUNCTION}"),
+        )
+    })?;
+    load_tracing(id).map_err(|error| {
+        Refusal::of_call(Asked::Trampoline, "it takes no trampoline programs", &error)
+    })
 }
 
 /// Whether there is anything to put a kprobe with.
 ///
 /// # Errors
 ///
-/// If this kernel was built without kprobes.
-pub fn kprobe() -> Result<()> {
-    let found = ["/sys/bus/event_source/devices/kprobe/type"]
-        .iter()
-        .any(|path| Path::new(path).exists());
-    if !found {
-        bail!("it was built without kprobes (CONFIG_KPROBE_EVENTS)");
+/// If this kernel was built without kprobes, or does not show that it has them.
+pub fn kprobe() -> Result<(), Refusal> {
+    if !Path::new("/sys/bus/event_source/devices/kprobe/type").exists() {
+        let reason = if Path::new("/sys/bus/event_source/devices").exists() {
+            "it was built without kprobes (CONFIG_KPROBE_EVENTS)"
+        } else {
+            "whether it has kprobes cannot be seen: /sys is not mounted, or hidden"
+        };
+        return Err(Refusal::new(Asked::Kprobe, Cause::Absent, reason));
     }
     Ok(())
 }
@@ -60,7 +70,7 @@ struct LoadAttributes {
     attach_btf_id: u32,
 }
 
-fn load_tracing(function: u32) -> Result<()> {
+fn load_tracing(function: u32) -> io::Result<()> {
     const BPF_PROG_LOAD: libc::c_long = 5;
     const BPF_PROG_TYPE_TRACING: u32 = 26;
     const BPF_TRACE_FENTRY: u32 = 24;
@@ -85,21 +95,9 @@ fn load_tracing(function: u32) -> Result<()> {
         )
     };
     if fd < 0 {
-        let error = std::io::Error::last_os_error();
-        return Err(error).context(match lockdown() {
-            Some(mode) => format!("it is locked down ({mode}): trampoline programs are refused"),
-            None => "it refuses trampoline programs".to_owned(),
-        });
+        return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is ours, and used nowhere else.
-    unsafe { libc::close(i32::try_from(fd)?) };
+    // SAFETY: the descriptor is ours, and used nowhere else; a descriptor fits.
+    unsafe { libc::close(fd as i32) };
     Ok(())
-}
-
-/// The lockdown mode in force, where the kernel shows it.
-#[must_use]
-pub fn lockdown() -> Option<String> {
-    let modes = std::fs::read_to_string("/sys/kernel/security/lockdown").ok()?;
-    let mode = modes.split_once('[')?.1.split_once(']')?.0;
-    (mode != "none").then(|| mode.to_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::{io, os::fd::RawFd};
 
-use anyhow::{Error, anyhow};
+use anyhow::Error;
 use perf_event::{Builder, Counter, events::Breakpoint};
 
 /// Whom a breakpoint watches.
@@ -69,5 +69,5 @@ pub fn why(error: io::Error) -> Error {
         }
         _ => "the kernel refuses a breakpoint on its own code",
     };
-    anyhow!("{reason} ({error})")
+    Error::new(error).context(reason)
 }

@@ -5,5 +5,6 @@ pub mod breakpoint;
 pub mod btf;
 pub mod event;
 pub mod offsets;
+pub mod refusal;
 pub mod stack;
 pub mod symbols;

@@ -20,8 +20,15 @@ use super::{
     calls,
     copies::{self, Wanted},
     plan::{Attachment, BACKENDS, Backend, Choice, Hook, Purpose},
+    trial::{Outcome, Trial, Tried, unmet},
 };
-use crate::kernel::{attempt, btf::Btf, offsets, symbols};
+use crate::kernel::{
+    attempt,
+    btf::Btf,
+    offsets,
+    refusal::{Asked, Cause, Refusal},
+    symbols,
+};
 
 /// The kernel programs, compiled by the build script.
 pub(super) static PROGRAMS: &[u8] =
@@ -33,7 +40,7 @@ pub struct Unavailable {
     /// Which.
     pub purpose: Purpose,
     /// Why.
-    pub reason: String,
+    pub refusal: Refusal,
 }
 
 /// Programs that run.
@@ -50,23 +57,10 @@ pub struct Attached {
     /// Where the copies are watched, if they are.
     pub copies: Option<copies::Plan>,
     /// Better backends that were refused, and why.
-    pub refused: Vec<(Backend, String)>,
+    pub refused: Vec<(Backend, Refusal)>,
 }
 
 impl Attached {
-    fn prepare_copies(&mut self, plan: Result<copies::Plan>) -> Result<()> {
-        match plan {
-            Ok(plan) => {
-                plan.load(&mut self.ebpf)?;
-                let hooks = plan.hooks.iter().map(|(hook, _)| (Purpose::Copies, *hook));
-                self.hooks.extend(hooks);
-                self.copies = Some(plan);
-            }
-            Err(error) => self.give_copies_up(&error),
-        }
-        Ok(())
-    }
-
     /// Goes on without watching the copies.
     pub fn give_copies_up(&mut self, why: &anyhow::Error) {
         self.copies = None;
@@ -74,25 +68,29 @@ impl Attached {
             .retain(|(purpose, _)| *purpose != Purpose::Copies);
         self.unavailable.push(Unavailable {
             purpose: Purpose::Copies,
-            reason: format!("copies are known by what calls return only: {why:#}"),
+            refusal: no_copies(why),
         });
     }
 
     /// Detaches and unloads the programs; the maps stay.
     pub fn detach(&mut self) {
         for (_, program) in self.ebpf.programs_mut() {
-            // A program of another backend was never loaded, which is no failure.
-            let _ = match program {
-                Program::RawTracePoint(program) => program.unload(),
-                Program::TracePoint(program) => program.unload(),
-                Program::FEntry(program) => program.unload(),
-                Program::FExit(program) => program.unload(),
-                Program::KProbe(program) => program.unload(),
-                Program::PerfEvent(program) => program.unload(),
-                _ => Ok(()),
-            };
+            unload(program);
         }
     }
+}
+
+/// Detaches and unloads a program. One that was never loaded is no failure.
+fn unload(program: &mut Program) {
+    let _ = match program {
+        Program::RawTracePoint(program) => program.unload(),
+        Program::TracePoint(program) => program.unload(),
+        Program::FEntry(program) => program.unload(),
+        Program::FExit(program) => program.unload(),
+        Program::KProbe(program) => program.unload(),
+        Program::PerfEvent(program) => program.unload(),
+        _ => Ok(()),
+    };
 }
 
 /// Loads and attaches the programs of `wanted`, or of the best backend that can be had. `sampled`
@@ -108,55 +106,309 @@ pub fn attach(
     verbose: bool,
     sampled: bool,
 ) -> Result<Attached> {
-    let looking = (copies != Wanted::Returns).then(copies::Plan::in_background);
-    let btf = Btf::of_kernel()?;
-    let mut loader = quick_loader()?;
-    loader.map_max_entries("SAMPLES", if sampled { SAMPLE_SLOTS } else { 1 });
-    let mut kernel = offsets::of(&btf)?;
-    kernel.verbose = u32::from(verbose);
-    kernel.nonce = nonce;
-    let plan = match looking.map(JoinHandle::join) {
-        None => Err(anyhow!("not asked for (--copies returns)")),
-        Some(Ok(plan)) => plan,
-        Some(Err(_)) => Err(anyhow!("looking for the copy routines panicked")),
-    };
-    let plan = match plan {
-        Err(error) if copies == Wanted::Exact => {
-            return Err(error.context("the kernel's copies cannot be watched"));
-        }
-        plan => plan,
-    };
-    if let Ok(plan) = &plan {
-        plan.describe(&mut kernel);
+    let mut prober = Prober::new(copies, nonce, verbose)?;
+    if sampled {
+        prober.loader.map_max_entries("SAMPLES", SAMPLE_SLOTS);
     }
     let mut refused = Vec::new();
     for backend in BACKENDS {
         if wanted.is_some_and(|wanted| wanted != backend) {
             continue;
         }
-        match attach_backend(backend, &btf, kernel, &mut loader) {
+        match prober.attach(backend)? {
             Ok(mut attached) => {
                 attached.refused = refused;
-                attached.prepare_copies(plan)?;
                 return Ok(attached);
             }
-            Err(error) => refused.push((backend, format!("{error:#}"))),
+            Err(refusal) => refused.push((backend, refusal)),
         }
     }
+    Err(none(wanted, &refused))
+}
+
+/// That no backend can be had, of those that were tried.
+fn none(wanted: Option<Backend>, refused: &[(Backend, Refusal)]) -> anyhow::Error {
     match wanted {
-        Some(backend) => bail!(
+        Some(backend) => anyhow!(
             "the {} backend cannot be had on this kernel: {}",
             backend.name(),
-            refused.first().map_or("", |(_, reason)| reason.as_str())
+            refused.first().map_or("", |(_, refusal)| &refusal.reason)
         ),
-        None => bail!(
+        None => anyhow!(
             "no backend can be had on this kernel: {}",
             refused
                 .iter()
-                .map(|(backend, reason)| format!("{}: {reason}", backend.name()))
+                .map(|(backend, refusal)| format!("{}: {refusal}", backend.name()))
                 .collect::<Vec<_>>()
                 .join("; ")
         ),
+    }
+}
+
+/// That copies cannot be watched.
+fn no_copies(why: &anyhow::Error) -> Refusal {
+    let refusal = Refusal::of(Asked::ExecutionBreakpoint, "", why);
+    Refusal {
+        reason: format!("copies are known by what calls return only: {why:#}"),
+        ..refusal
+    }
+}
+
+/// What attaching takes, whatever the backend: this kernel's types, where its copies can be seen,
+/// and the loader.
+pub struct Prober {
+    btf: Btf,
+    kernel: Kernel,
+    copies: Result<copies::Plan, Refusal>,
+    loader: EbpfLoader<'static>,
+}
+
+impl Prober {
+    /// Reads this kernel's types. `nonce` is what followed threads are known by.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel has no types, or lacks some that the programs need, or its copies cannot be
+    /// watched and nothing else will do.
+    pub fn new(copies: Wanted, nonce: u32, verbose: bool) -> Result<Self> {
+        let looking = (copies != Wanted::Returns).then(copies::Plan::in_background);
+        let btf = Btf::of_kernel()?;
+        let mut loader = quick_loader()?;
+        loader.map_max_entries("SAMPLES", 1);
+        let mut kernel = offsets::of(&btf)?;
+        kernel.verbose = u32::from(verbose);
+        kernel.nonce = nonce;
+        let plan = match looking.map(JoinHandle::join) {
+            None => Err(anyhow!("not asked for (--copies returns)")),
+            Some(Ok(plan)) => plan,
+            Some(Err(_)) => Err(anyhow!("looking for the copy routines panicked")),
+        };
+        let plan = match plan {
+            Err(error) if copies == Wanted::Exact => {
+                return Err(error.context("the kernel's copies cannot be watched"));
+            }
+            plan => plan.map_err(|error| no_copies(&error)),
+        };
+        if let Ok(plan) = &plan {
+            plan.describe(&mut kernel);
+        }
+        Ok(Self {
+            btf,
+            kernel,
+            copies: plan,
+            loader,
+        })
+    }
+
+    /// This kernel's types.
+    #[must_use]
+    pub fn btf(&self) -> &Btf {
+        &self.btf
+    }
+
+    /// Attaches the hooks of a backend: for each purpose the first choice that works.
+    fn attach(&mut self, backend: Backend) -> Result<Result<Attached, Refusal>> {
+        let mut attempt = match self.open(backend)? {
+            Ok(attempt) => attempt,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        for purpose in Purpose::ALL {
+            let trial = attempt.serve(purpose);
+            if let Some(refusal) = trial.refusal()
+                && purpose.required()
+            {
+                let lacking = format!("no hooks for {}", purpose.name());
+                return Ok(Err(refusal.within(&lacking)));
+            }
+        }
+        attempt.prepare_copies()?;
+        Ok(Ok(attempt.attached))
+    }
+
+    /// Loads the programs for a backend, and attaches none yet. The inner error is the kernel's
+    /// refusal.
+    ///
+    /// # Errors
+    ///
+    /// If the programs are not what they should be, which is no fault of the kernel's.
+    pub fn open(&mut self, backend: Backend) -> Result<Result<Attempt<'_>, Refusal>> {
+        let allowed = match backend {
+            Backend::Fentry => attempt::fentry(&self.btf),
+            Backend::Kprobe => attempt::kprobe(),
+            Backend::Tracepoint => Ok(()),
+        };
+        if let Err(refusal) = allowed {
+            return Ok(Err(refusal));
+        }
+        let mut kernel = self.kernel;
+        kernel.faults_by_entry = u32::from(backend != Backend::Tracepoint);
+        let programs = with_kernel_calls(&self.btf);
+        let loaded = self
+            .loader
+            // The programs have no relocations against kernel types: see mmtrace_common::kernel.
+            .btf(None)
+            // Leaked: the loader serves several backends, and takes what it is given for as long.
+            .override_global("KERNEL", &*Box::leak(Box::new(kernel)), true)
+            .load(&programs);
+        let mut ebpf = match loaded {
+            Ok(ebpf) => ebpf,
+            Err(error) => {
+                let what = "it does not take the kernel programs' maps";
+                let refusal = Refusal::of(Asked::Program, what, &error.into());
+                return Ok(Err(refusal));
+            }
+        };
+        fill_calls(&mut ebpf)?;
+        let types = match backend {
+            Backend::Fentry => Some(aya::Btf::from_sys_fs()?),
+            _ => None,
+        };
+        let mut attempt = Attempt {
+            attached: Attached {
+                ebpf,
+                backend,
+                hooks: Vec::new(),
+                unavailable: Vec::new(),
+                copies: None,
+                refused: Vec::new(),
+            },
+            btf: &self.btf,
+            copies: &self.copies,
+            types,
+        };
+        attempt.load_ahead();
+        Ok(Ok(attempt))
+    }
+}
+
+/// A backend whose programs are being attached.
+pub struct Attempt<'a> {
+    /// What is attached so far.
+    pub attached: Attached,
+    btf: &'a Btf,
+    copies: &'a Result<copies::Plan, Refusal>,
+    types: Option<aya::Btf>,
+}
+
+impl Attempt<'_> {
+    /// Attaches the first choice for a purpose that works, and notes in `attached` what that gave.
+    pub fn serve(&mut self, purpose: Purpose) -> Trial {
+        let backend = self.attached.backend;
+        let mut trial = Trial {
+            purpose,
+            backend,
+            tried: Vec::new(),
+        };
+        for choice in purpose.choices(backend) {
+            let outcome = match self.attach_choice(choice) {
+                Ok(()) => Outcome::Chosen,
+                Err(refusal) => Outcome::Refused(refusal),
+            };
+            trial.tried.push(Tried { choice, outcome });
+            if let Some(choice) = trial.chosen() {
+                let hooks = choice.hooks.iter().map(|hook| (purpose, *hook));
+                self.attached.hooks.extend(hooks);
+                return trial;
+            }
+        }
+        if let Some(refusal) = trial.refusal() {
+            let missing = Unavailable { purpose, refusal };
+            self.attached.unavailable.push(missing);
+        }
+        trial
+    }
+
+    /// Loads what watches the copies, where that is planned. It is attached to threads, later.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses a program that watches them.
+    pub fn prepare_copies(&mut self) -> Result<()> {
+        let attached = &mut self.attached;
+        match self.copies {
+            Ok(plan) => {
+                plan.load(&mut attached.ebpf)?;
+                let hooks = plan.hooks.iter().map(|(hook, _)| (Purpose::Copies, *hook));
+                attached.hooks.extend(hooks);
+                attached.copies = Some(plan.clone());
+            }
+            Err(refusal) => attached.unavailable.push(Unavailable {
+                purpose: Purpose::Copies,
+                refusal: refusal.clone(),
+            }),
+        }
+        Ok(())
+    }
+
+    /// Attaches all hooks of a choice, or none.
+    fn attach_choice(&mut self, choice: &Choice) -> Result<(), Refusal> {
+        fits(choice, self.btf)?;
+        for (index, hook) in choice.hooks.iter().enumerate() {
+            if let Err(refusal) = self.attach_hook(hook) {
+                for attached in &choice.hooks[..=index] {
+                    self.unload(attached);
+                }
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    fn attach_hook(&mut self, hook: &Hook) -> Result<(), Refusal> {
+        let at = hook.at;
+        let what = format!("{} {}", at.kind(), at.target());
+        let Some(program) = self.attached.ebpf.program_mut(hook.program) else {
+            let reason = format!("{what}: the kernel programs have no {}", hook.program);
+            return Err(Refusal::new(Asked::Program, Cause::Absent, reason));
+        };
+        if program.fd().is_err() {
+            load(program, at, self.types.as_ref()).map_err(|error| {
+                let refusal = Refusal::of(Asked::Program, "the program is refused", &error);
+                Refusal {
+                    reason: refusal.reason + &last_words(&error),
+                    ..refusal
+                }
+                .within(&what)
+            })?;
+        }
+        attach_loaded(program, at).map_err(|error| Refusal::of(asked(at), &what, &error))
+    }
+
+    fn unload(&mut self, hook: &Hook) {
+        if let Some(program) = self.attached.ebpf.program_mut(hook.program) {
+            unload(program);
+        }
+    }
+
+    /// Loads the programs of each purpose's first choice, all at the same time: the verifier takes
+    /// long over some. One that fails is loaded again when it is attached, which then says why.
+    fn load_ahead(&mut self) {
+        let mut hooks: Vec<&Hook> = Vec::new();
+        for purpose in Purpose::ALL {
+            let mut choices = purpose.choices(self.attached.backend);
+            let first = choices.find(|choice| fits(choice, self.btf).is_ok());
+            hooks.extend(first.iter().flat_map(|choice| choice.hooks));
+        }
+        let types = self.types.as_ref();
+        thread::scope(|scope| {
+            for (name, program) in self.attached.ebpf.programs_mut() {
+                if let Some(hook) = hooks.iter().copied().find(|hook| hook.program == name) {
+                    scope.spawn(|| load(program, hook.at, types));
+                }
+            }
+        });
+    }
+}
+
+/// What an attachment asks of the kernel.
+fn asked(at: Attachment<'_>) -> Asked {
+    match at {
+        Attachment::RawTracepoint(_) => Asked::RawTracepoint,
+        Attachment::Event(_) => Asked::Event,
+        Attachment::Fentry(_) | Attachment::Fexit(_) => Asked::Trampoline,
+        Attachment::Kprobe(_) | Attachment::Kretprobe(_) => Asked::Kprobe,
+        Attachment::Breakpoint(_) => Asked::ExecutionBreakpoint,
+        Attachment::MinorFaults | Attachment::MajorFaults => Asked::SoftwareEvent,
     }
 }
 
@@ -178,54 +430,6 @@ fn quick_loader() -> Result<EbpfLoader<'static>> {
     });
     made.join()
         .map_err(|_| anyhow!("making the loader of the kernel programs panicked"))
-}
-
-fn attach_backend(
-    backend: Backend,
-    btf: &Btf,
-    mut kernel: Kernel,
-    loader: &mut EbpfLoader<'static>,
-) -> Result<Attached> {
-    match backend {
-        Backend::Fentry => attempt::fentry(btf)?,
-        Backend::Kprobe => attempt::kprobe()?,
-        Backend::Tracepoint => {}
-    }
-    kernel.faults_by_entry = u32::from(backend != Backend::Tracepoint);
-    let programs = with_kernel_calls(btf);
-    let mut ebpf = loader
-        // The programs have no relocations against kernel types: see mmtrace_common::kernel.
-        .btf(None)
-        // Leaked: the loader serves several backends, and takes what it is given for as long.
-        .override_global("KERNEL", &*Box::leak(Box::new(kernel)), true)
-        .load(&programs)
-        .context("cannot load the kernel programs")?;
-    fill_calls(&mut ebpf)?;
-    let mut attached = Attached {
-        ebpf,
-        backend,
-        hooks: Vec::new(),
-        unavailable: Vec::new(),
-        copies: None,
-        refused: Vec::new(),
-    };
-    let types = match backend {
-        Backend::Fentry => Some(aya::Btf::from_sys_fs()?),
-        _ => None,
-    };
-    load_ahead(&mut attached, btf, types.as_ref());
-    for purpose in Purpose::ALL {
-        if let Err(error) = attach_purpose(&mut attached, purpose, btf, types.as_ref()) {
-            if purpose.required() {
-                return Err(error.context(format!("no hooks for {}", purpose.name())));
-            }
-            attached.unavailable.push(Unavailable {
-                purpose,
-                reason: format!("{error:#}"),
-            });
-        }
-    }
-    Ok(attached)
 }
 
 /// The programs with their calls of `bpf_rdonly_cast` made to the running kernel's, if it has that
@@ -263,92 +467,43 @@ fn fill_calls(ebpf: &mut Ebpf) -> Result<()> {
     Ok(())
 }
 
-fn attach_purpose(
-    attached: &mut Attached,
-    purpose: Purpose,
-    btf: &Btf,
-    types: Option<&aya::Btf>,
-) -> Result<()> {
-    let mut last = anyhow!("the {} backend cannot see it", attached.backend.name());
-    'choices: for choice in purpose.choices(attached.backend) {
-        if !choice.requires.is_met(btf) || !functions_are_there(choice, btf, &mut last) {
-            continue;
-        }
-        for hook in choice.hooks {
-            if let Err(error) = attach_hook(&mut attached.ebpf, hook, types) {
-                last = error.context(format!("{} {}", hook.at.kind(), hook.at.target()));
-                continue 'choices;
-            }
-        }
-        attached
-            .hooks
-            .extend(choice.hooks.iter().map(|hook| (purpose, *hook)));
-        return Ok(());
+/// Whether this kernel has what a choice is for, by its types.
+fn fits(choice: &Choice, btf: &Btf) -> Result<(), Refusal> {
+    if !choice.requires.is_met(btf) {
+        return Err(unmet(choice.requires));
     }
-    Err(last)
-}
-
-/// Loads the programs of each purpose's first choice, all at the same time: the verifier takes long
-/// over some. One that fails is loaded again when it is attached, which then says why.
-fn load_ahead(attached: &mut Attached, btf: &Btf, types: Option<&aya::Btf>) {
-    let mut hooks: Vec<&Hook> = Vec::new();
-    for purpose in Purpose::ALL {
-        let first = purpose.choices(attached.backend).find(|choice| {
-            choice.requires.is_met(btf) && functions_are_there(choice, btf, &mut anyhow!(""))
-        });
-        hooks.extend(first.iter().flat_map(|choice| choice.hooks));
-    }
-    thread::scope(|scope| {
-        for (name, program) in attached.ebpf.programs_mut() {
-            if let Some(hook) = hooks.iter().copied().find(|hook| hook.program == name) {
-                scope.spawn(|| load(program, hook.at, types));
-            }
-        }
-    });
-}
-
-/// Whether this kernel has the functions of a choice; if not, `reason` says which is missing.
-fn functions_are_there(choice: &Choice, btf: &Btf, reason: &mut anyhow::Error) -> bool {
-    let missing = choice
-        .hooks
-        .iter()
-        .filter_map(|hook| hook.at.function())
-        .find(|function| btf.function_id(function).is_none());
-    if let Some(function) = missing {
-        *reason = anyhow!("this kernel has no function {function}");
-    }
-    missing.is_none()
-}
-
-fn attach_hook(ebpf: &mut Ebpf, hook: &Hook, types: Option<&aya::Btf>) -> Result<()> {
-    let program = ebpf
-        .program_mut(hook.program)
-        .with_context(|| format!("the kernel programs have no {}", hook.program))?;
-    load_and_attach(program, hook.at, types).map_err(shorten)
-}
-
-/// Leaves the verifier's log out of a refusal: thousands of lines. Its last ones say why.
-pub(super) fn shorten(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<ProgramError>() {
-        Some(ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        }) => {
-            let log = verifier_log.to_string();
-            let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
-            let last = lines[lines.len().saturating_sub(LOG_LINES)..].join(" | ");
-            if last.is_empty() {
-                anyhow!("the kernel refuses the program: {io_error}")
-            } else {
-                anyhow!("the kernel refuses the program: {io_error} ({last})")
-            }
-        }
-        _ => error,
+    let mut functions = choice.hooks.iter().filter_map(|hook| hook.at.function());
+    match functions.find(|function| btf.function_id(function).is_none()) {
+        Some(missing) => Err(Refusal::new(
+            Asked::Function,
+            Cause::Absent,
+            format!("this kernel has no function {missing}"),
+        )),
+        None => Ok(()),
     }
 }
+
+/// What the verifier said last, in brackets: its whole log has thousands of lines.
+fn last_words(error: &anyhow::Error) -> String {
+    let Some(ProgramError::LoadError { verifier_log, .. }) = error.downcast_ref() else {
+        return String::new();
+    };
+    let log = verifier_log.to_string();
+    let said: Vec<&str> = log
+        .lines()
+        .filter(|line| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word)))
+        .collect();
+    match said[said.len().saturating_sub(LOG_LINES)..].join(" | ") {
+        none if none.is_empty() => none,
+        last => format!(" ({last})"),
+    }
+}
+
+/// How the verifier's lines begin that say only what it took.
+const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
 
 /// How many of the verifier's last lines are shown.
-const LOG_LINES: usize = 4;
+const LOG_LINES: usize = 2;
 
 /// Loads a program, unless it is loaded, and attaches it.
 ///
@@ -364,6 +519,10 @@ pub fn load_and_attach(
     if program.fd().is_err() {
         load(program, at, types)?;
     }
+    attach_loaded(program, at)
+}
+
+fn attach_loaded(program: &mut Program, at: Attachment<'_>) -> Result<()> {
     match program {
         Program::RawTracePoint(program) => {
             program.attach(at.target())?;

@@ -184,7 +184,7 @@ mod tests {
     fn missed_kretprobes_are_found_where_the_kernel_tells_of_them() {
         const PROGRAM: &str = "do_set_pmd_kretprobe";
         if let Err(error) = attempt::kprobe() {
-            eprintln!("skipped: {error:#}");
+            eprintln!("skipped: {error}");
             return;
         }
         let mut ebpf = EbpfLoader::new().btf(None).load(PROGRAMS).unwrap();

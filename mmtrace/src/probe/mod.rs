@@ -6,6 +6,7 @@ pub mod copies;
 pub mod missed;
 pub mod plan;
 pub mod sample;
+pub mod trial;
 
-pub use attach::{Attached, Unavailable, attach, load_and_attach};
+pub use attach::{Attached, Attempt, Prober, Unavailable, attach, load_and_attach};
 pub use plan::{Attachment, Backend, Purpose};

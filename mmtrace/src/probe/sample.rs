@@ -11,7 +11,7 @@ use aya::{
 };
 use perf_event::{Builder, events::Software};
 
-use super::attach::shorten;
+use crate::kernel::refusal::{Asked, Refusal};
 
 /// How often each CPU is interrupted in a second if nobody says: a prime near 1,000, so that it does
 /// not go in step with what the system does by its own timers.
@@ -33,7 +33,13 @@ pub fn attach(ebpf: &mut Ebpf, hz: u32) -> Result<()> {
         .program_mut(PROGRAM)
         .with_context(|| format!("the kernel programs have no {PROGRAM}"))?
         .try_into()?;
-    program.load().map_err(|error| shorten(error.into()))?;
+    program.load().map_err(|error| {
+        Refusal::of(
+            Asked::Program,
+            "the kernel refuses the program",
+            &error.into(),
+        )
+    })?;
     for cpu in online_cpus().map_err(|(what, error)| anyhow!(error).context(what))? {
         program
             .attach(
