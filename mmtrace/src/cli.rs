@@ -26,6 +26,18 @@ pub struct Cli {
 pub enum Command {
     /// Run a command and report where its file data came from.
     Run(RunArgs),
+    /// Try what this kernel offers and refuses, and say what would lift each refusal.
+    Doctor(DoctorArgs),
+}
+
+/// Arguments of `mmtrace doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: 0 if `mmtrace run` can measure at least read against mmap here, 1 if not.")]
+pub struct DoctorArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// How the kernel is observed.
@@ -143,9 +155,10 @@ mod tests {
     use clap::CommandFactory;
 
     fn run(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
-        let Command::Run(run) =
-            Cli::try_parse_from([&["mmtrace", "run"], arguments].concat())?.command;
-        Ok(run)
+        match Cli::try_parse_from([&["mmtrace", "run"], arguments].concat())?.command {
+            Command::Run(run) => Ok(run),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

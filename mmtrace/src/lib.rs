@@ -6,6 +6,7 @@ pub mod audit;
 pub mod cli;
 pub mod collect;
 pub mod command;
+pub mod doctor;
 pub mod failure;
 pub mod kernel;
 pub mod output;

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -10,10 +9,7 @@ use nix::unistd::Uid;
 use os_display::Quotable;
 
 use crate::failure::Failure;
-
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
+use crate::kernel::conditions::Capabilities;
 
 /// Where sudo looks for commands, as distributions configure it.
 const SUDO_PATH: [&str; 6] = [
@@ -32,9 +28,8 @@ const SUDO_PATH: [&str; 6] = [
 /// # Errors
 /// A [`Failure`] that says what to type instead.
 pub fn check(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     // Where /proc does not tell, the kernel will.
-    if effective_capabilities(&status).is_none_or(suffices) {
+    if Capabilities::of_this_process().is_none_or(Capabilities::suffice) {
         return Ok(());
     }
     let mut arguments = arguments.into_iter();
@@ -52,18 +47,6 @@ pub fn check(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failur
             command_line(name.into_iter().chain(arguments))
         ))
     })
-}
-
-fn suffices(capabilities: u64) -> bool {
-    let has = |capability: u32| capabilities & (1 << capability) != 0;
-    has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON))
-}
-
-fn effective_capabilities(status: &str) -> Option<u64> {
-    let field = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(field.trim(), 16).ok()
 }
 
 /// Arguments as they can be typed into a shell.
@@ -90,18 +73,6 @@ fn findable_by_sudo(name: OsString, executable: Option<PathBuf>) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn capabilities_are_read_and_judged() {
-        assert_eq!(
-            effective_capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"),
-            Some(0x1ff_ffff_ffff)
-        );
-        assert_eq!(effective_capabilities("Name:\tx\n"), None);
-        assert!(suffices(1 << CAP_SYS_ADMIN));
-        assert!(suffices(1 << CAP_BPF | 1 << CAP_PERFMON));
-        assert!(!suffices(1 << CAP_BPF));
-    }
 
     #[test]
     fn sudo_finds_what_is_named() {

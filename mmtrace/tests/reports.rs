@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use mmtrace::{
-    recording::{ReadError, Recording},
+    recording::{Backend, ReadError, Recording, Refused},
     report::{json, table},
 };
 use unicode_width::UnicodeWidthStr as _;
@@ -41,6 +41,29 @@ fn tables_are_as_saved() {
     };
     let hostile = table::render(&recording("hostile"), &every_file);
     insta::assert_snapshot!("table-hostile-every-file", hostile);
+}
+
+#[test]
+fn better_hooks_that_were_refused_are_told() {
+    let mut recording = recording("nulls");
+    let draw = |recording: &Recording| table::render(recording, &table::Options::new(60, false));
+    assert!(!draw(&recording).contains("mmtrace doctor"));
+    recording.probes.refused = [Backend::Fentry, Backend::Kprobe]
+        .map(|backend| Refused {
+            backend,
+            reason: "no".to_owned(),
+        })
+        .into();
+    let text = draw(&recording);
+    let lines: Vec<_> = text.lines().rev().take(2).collect();
+    let told = [lines[1], lines[0]].join(" ");
+    assert_eq!(
+        told,
+        "Better hooks (fentry, kprobe) cannot be had here: `mmtrace doctor` says why, and what that costs."
+    );
+    let mut json = Vec::new();
+    json::write(&recording, &mut json).unwrap();
+    assert_eq!(Recording::from_json(&json).unwrap(), recording);
 }
 
 #[test]

@@ -75,6 +75,22 @@ pub(super) fn calibrate(attached: &Attached, nonce: u32) -> Result<Vec<Known>> {
     judged(known)
 }
 
+/// Calibrates probes that nothing else is asked of. Copies are given up if it is them that are not
+/// seen, as a run does that is not told otherwise.
+///
+/// # Errors
+///
+/// If what was counted is not what was done.
+pub fn see_what_is_known(attached: &mut Attached, nonce: u32) -> Result<()> {
+    match calibrate(attached, nonce) {
+        Err(error) if attached.copies.is_some() => {
+            attached.give_copies_up(&error);
+            calibrate(attached, nonce).map(drop)
+        }
+        result => result.map(drop),
+    }
+}
+
 /// What is known, if all of it was counted.
 fn judged(known: Vec<Known>) -> Result<Vec<Known>> {
     if let Some(wrong) = known.iter().find(|known| known.is_wrong()) {

@@ -9,4 +9,6 @@ mod samples;
 mod session;
 mod witness;
 
+pub use calibration::see_what_is_known;
+pub(crate) use recording::host;
 pub use session::{Asked, Session};

@@ -16,32 +16,13 @@ use super::{
 };
 use crate::{
     audit,
-    probe::{Attached, Purpose, copies, missed::Missed},
+    probe::{Attached, coverage, missed::Missed},
     recording::{
-        AuditEntry, Copies, Device, End, File, Hook, Host, Measure, MeasureSet, Measured, Measures,
-        Probes, Process, Recording, Row, Target, Tool, Totals, Unavailable,
+        AuditEntry, Copies, Device, End, File, Hook, Host, Measure, Measured, Measures, Probes,
+        Process, Recording, Refused, Row, Target, Tool, Totals, Unavailable,
     },
     target::{Exit, Outcome},
 };
-
-/// What this version counts, where its hooks can be had.
-const COUNTED: MeasureSet = MeasureSet::of(&[
-    Measure::Operations,
-    Measure::BytesRequested,
-    Measure::BytesReturned,
-    Measure::CopiedToUserBytes,
-    Measure::CopiedFromUserBytes,
-    Measure::CopiedInKernelBytes,
-    Measure::MinorFaults,
-    Measure::MajorFaults,
-    Measure::MappedBytes,
-    Measure::DiskReads,
-    Measure::DiskReadBytes,
-    Measure::CacheFilledBytes,
-    Measure::ReadaheadBytes,
-    Measure::KernelTimeNs,
-    Measure::DiskWaitNs,
-]);
 
 /// Makes the recording of a run that has ended.
 pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> Recording {
@@ -82,6 +63,7 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
             },
             hooks: hooks(attached, counted),
             unavailable,
+            refused: refused(attached),
         },
         lost,
         audit: Vec::new(),
@@ -98,7 +80,8 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
     }
 }
 
-fn host() -> Host {
+/// This machine.
+pub(crate) fn host() -> Host {
     let name = uname().ok();
     let text = |part: Option<&std::ffi::OsStr>| {
         part.map(|part| part.to_string_lossy().into_owned())
@@ -140,74 +123,30 @@ fn hits(program: &str, counted: &Counted) -> Option<u64> {
 
 /// What cannot be measured and why, and so what can.
 fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measured) {
-    let never = |purpose: &str, reason: &str, measures: &[Measure]| Unavailable {
-        purpose: purpose.to_owned(),
-        reason: reason.to_owned(),
-        measures: measures.to_vec(),
-        paths: Vec::new(),
-    };
-    let mut all = vec![
-        never(
-            "disk_writes",
-            "this version does not follow writes to the disk",
-            &[Measure::DiskWrites, Measure::DiskWriteBytes],
-        ),
-        never(
-            "readahead_use",
-            "this version does not follow what becomes of readahead",
-            &[Measure::ReadaheadUnusedBytes],
-        ),
-    ];
-    let mut measures = COUNTED;
-    for missing in &attached.unavailable {
-        let lacks: &[Measure] = match missing.purpose {
-            Purpose::Mapped => &[Measure::MappedBytes],
-            Purpose::PageCopies => &[Measure::CopiedInKernelBytes],
-            Purpose::Waits => &[Measure::DiskWaitNs],
-            Purpose::Copies => &[Measure::CopiedToUserBytes, Measure::CopiedFromUserBytes],
-            _ => &[],
-        };
-        measures = measures.without(MeasureSet::of(lacks));
-        all.push(never(
-            missing.purpose.name(),
-            &missing.refusal.reason,
-            lacks,
-        ));
-    }
+    let missing = attached.unavailable.iter();
+    let (mut all, measured) = coverage::of(
+        missing.map(|missing| (missing.purpose, missing.refusal.reason.as_str())),
+        attached.copies.as_ref(),
+    );
     if !missed.untold.is_empty() {
         let reason = format!(
             "how often the kernel missed a return of {}, it tells only from Linux 6.7 on",
             missed.untold.join(" and ")
         );
-        all.push(never("missed_kretprobes", &reason, &[]));
+        all.push(coverage::entry("missed_kretprobes", &reason, &[]));
     }
-    let mut measured = Measured::everywhere(measures);
-    let no_time = MeasureSet::of(&[Measure::KernelTimeNs]);
-    for path in [Path::Other, Path::Metadata] {
-        measured.set(path, measures.without(no_time));
-    }
-    for (reason, measure, paths) in attached.copies.iter().flat_map(copies::Plan::blind) {
-        for path in paths {
-            let rest = measured.on(*path).without(MeasureSet::of(&[measure]));
-            measured.set(*path, rest);
-        }
-        all.push(Unavailable {
-            purpose: "copies_in_part".to_owned(),
-            reason: reason.to_owned(),
-            measures: vec![measure],
-            paths: paths.to_vec(),
-        });
-    }
-    all.push(Unavailable {
-        purpose: "kernel_time".to_owned(),
-        reason:
-            "calls that are not about file data wait for terminals, timers and children: their \
-                 time says nothing"
-                .to_owned(),
-        measures: vec![Measure::KernelTimeNs],
-        paths: vec![Path::Other, Path::Metadata],
-    });
     (all, measured)
+}
+
+/// The backends that would have been better.
+fn refused(attached: &Attached) -> Vec<Refused> {
+    let refused = attached.refused.iter();
+    refused
+        .map(|(backend, refusal)| Refused {
+            backend: *backend,
+            reason: refusal.reason.clone(),
+        })
+        .collect()
 }
 
 /// The numbers of processes in the recording, the target first, the rest as they started.

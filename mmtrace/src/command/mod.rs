@@ -1,5 +1,6 @@
 //! The subcommands, a file for each.
 
+mod doctor;
 mod run;
 
 use anyhow::Result;
@@ -14,5 +15,9 @@ use crate::target::Exit;
 pub fn execute(command: Command) -> Result<Exit> {
     match command {
         Command::Run(arguments) => run::execute(arguments),
+        Command::Doctor(arguments) => doctor::execute(&arguments),
     }
 }
+
+/// Columns of a report that goes to no terminal.
+const PIPED_WIDTH: usize = 120;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::PIPED_WIDTH;
 use crate::cli::RunArgs;
 use crate::collect::{Asked, Session};
 use crate::failure;
@@ -94,9 +95,6 @@ fn table_options() -> table::Options {
         processes: 10,
     }
 }
-
-/// Columns of a table that goes to no terminal.
-const PIPED_WIDTH: usize = 120;
 
 /// Waits for the target's end, and for its descendants' if asked to, and lets the session work
 /// meanwhile.

@@ -14,6 +14,11 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use memmap2::Mmap;
 
+use super::{
+    conditions::Conditions,
+    refusal::{Asked, Refusal},
+    remedy,
+};
 use crate::failure::Failure;
 
 /// Where the kernel shows its own type information (5.4 on, with `CONFIG_DEBUG_INFO_BTF`).
@@ -115,13 +120,20 @@ impl Btf {
     ///
     /// If the kernel has none, or it cannot be understood.
     pub fn of_kernel() -> Result<Self> {
-        let data = read_kernel_btf().map_err(|error| {
-            Failure::own(format!("no type information at {KERNEL_BTF}: {error}")).remedy(
-                "mmtrace needs a kernel built with CONFIG_DEBUG_INFO_BTF, as distributions build \
-                 theirs, and /sys mounted.",
-            )
+        let data = read_kernel_btf().map_err(|refusal| {
+            let remedies = remedy::sentences(&[&refusal], &Conditions::here());
+            Failure::own(refusal.reason).remedy(remedies.join("\n"))
         })?;
         Self::index(data).with_context(|| format!("cannot understand {KERNEL_BTF}"))
+    }
+
+    /// Whether the running kernel shows any.
+    ///
+    /// # Errors
+    ///
+    /// If it does not.
+    pub fn is_there() -> Result<(), Refusal> {
+        read_kernel_btf().map(drop)
     }
 
     /// From its bytes.
@@ -336,13 +348,17 @@ impl Btf {
     }
 }
 
-fn read_kernel_btf() -> std::io::Result<Data> {
-    let file = File::open(KERNEL_BTF)?;
-    // SAFETY: the kernel's type information is constant for as long as the kernel runs.
-    match unsafe { Mmap::map(&file) } {
-        Ok(data) => Ok(Data::Mapped(data)),
-        Err(_) => std::fs::read(KERNEL_BTF).map(Data::Read),
-    }
+fn read_kernel_btf() -> Result<Data, Refusal> {
+    let read = || {
+        let file = File::open(KERNEL_BTF)?;
+        // SAFETY: the kernel's type information is constant for as long as the kernel runs.
+        match unsafe { Mmap::map(&file) } {
+            Ok(data) => Ok(Data::Mapped(data)),
+            Err(_) => std::fs::read(KERNEL_BTF).map(Data::Read),
+        }
+    };
+    let what = || format!("no type information at {KERNEL_BTF}");
+    read().map_err(|error| Refusal::of_call(Asked::Types, &what(), &error))
 }
 
 /// Under what a type is found: its name, apart for each kind.

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// Where tracefs may be mounted.
-const MOUNTED: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+pub const MOUNTED: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Where in an event's record a field is, in bytes; `None` where there is no such field, or no
 /// tracefs to tell.

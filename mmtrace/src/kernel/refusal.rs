@@ -75,8 +75,13 @@ impl Refusal {
         }
     }
 
-    /// What this error says; the reason begins with `what`.
+    /// What this error says; the reason begins with `what`. Of a refusal among its causes, its
+    /// cause.
     pub fn of(asked: Asked, what: &str, error: &anyhow::Error) -> Self {
+        let mut causes = error.chain();
+        if let Some(known) = causes.find_map(|cause| cause.downcast_ref::<Self>()) {
+            return known.clone().within(what);
+        }
         let errno = error.chain().find_map(|cause| {
             let error = cause.downcast_ref::<io::Error>()?;
             error.raw_os_error()

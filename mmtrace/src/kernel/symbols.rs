@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::refusal::{Asked, Cause, Refusal};
+
 /// Where the kernel lists its symbols with their addresses, its own before those of modules and in
 /// the order of their addresses.
 const SYMBOLS: &str = "/proc/kallsyms";
@@ -68,7 +70,12 @@ fn find_in<'a>(mut list: impl BufRead, names: &[&'a str]) -> Result<HashMap<&'a 
         {
             ensure!(
                 address != 0,
-                "the kernel hides its addresses (kernel.kptr_restrict, or CAP_SYSLOG is missing)"
+                Refusal::new(
+                    Asked::Addresses,
+                    Cause::Different,
+                    "the kernel hides its addresses (kernel.kptr_restrict, or CAP_SYSLOG is \
+                     missing)"
+                )
             );
             open = Some((wanted, address));
         }

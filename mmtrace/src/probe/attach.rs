@@ -22,12 +22,14 @@ use super::{
     plan::{Attachment, BACKENDS, Backend, Choice, Hook, Purpose},
     trial::{Outcome, Trial, Tried, unmet},
 };
+use crate::failure::Failure;
 use crate::kernel::{
     attempt,
     btf::Btf,
+    conditions::Conditions,
     offsets,
     refusal::{Asked, Cause, Refusal},
-    symbols,
+    remedy, symbols,
 };
 
 /// The kernel programs, compiled by the build script.
@@ -123,25 +125,36 @@ pub fn attach(
             Err(refusal) => refused.push((backend, refusal)),
         }
     }
-    Err(none(wanted, &refused))
+    Err(none(wanted, &refused).into())
 }
 
 /// That no backend can be had, of those that were tried.
-fn none(wanted: Option<Backend>, refused: &[(Backend, Refusal)]) -> anyhow::Error {
-    match wanted {
-        Some(backend) => anyhow!(
+fn none(wanted: Option<Backend>, refused: &[(Backend, Refusal)]) -> Failure {
+    let message = match wanted {
+        Some(backend) => format!(
             "the {} backend cannot be had on this kernel: {}",
             backend.name(),
             refused.first().map_or("", |(_, refusal)| &refusal.reason)
         ),
-        None => anyhow!(
-            "no backend can be had on this kernel: {}",
-            refused
-                .iter()
-                .map(|(backend, refusal)| format!("{}: {refusal}", backend.name()))
-                .collect::<Vec<_>>()
-                .join("; ")
-        ),
+        None => format!("no backend can be had on this kernel: {}", reasons(refused)),
+    };
+    let refusals: Vec<&Refusal> = refused.iter().map(|(_, refusal)| refusal).collect();
+    let remedies = remedy::sentences(&refusals, &Conditions::here());
+    let more = ["`mmtrace doctor` tells more.".to_owned()];
+    Failure::own(message).remedy([&remedies[..], &more].concat().join("\n"))
+}
+
+/// The backends with their reasons; one that is the same for all is said once.
+fn reasons(refused: &[(Backend, Refusal)]) -> String {
+    match refused {
+        [(_, first), rest @ ..] if rest.iter().all(|(_, refusal)| refusal == first) => {
+            first.reason.clone()
+        }
+        _ => refused
+            .iter()
+            .map(|(backend, refusal)| format!("{}: {refusal}", backend.name()))
+            .collect::<Vec<_>>()
+            .join("; "),
     }
 }
 
@@ -198,12 +211,6 @@ impl Prober {
             copies: plan,
             loader,
         })
-    }
-
-    /// This kernel's types.
-    #[must_use]
-    pub fn btf(&self) -> &Btf {
-        &self.btf
     }
 
     /// Attaches the hooks of a backend: for each purpose the first choice that works.
@@ -291,6 +298,12 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// This kernel's types.
+    #[must_use]
+    pub fn btf(&self) -> &Btf {
+        self.btf
+    }
+
     /// Attaches the first choice for a purpose that works, and notes in `attached` what that gave.
     pub fn serve(&mut self, purpose: Purpose) -> Trial {
         let backend = self.attached.backend;
@@ -338,6 +351,26 @@ impl Attempt<'_> {
             }),
         }
         Ok(())
+    }
+
+    /// Tries the choices that [`Attempt::serve`] did not come to, each by itself, and adds them to
+    /// the trials. Everything is detached before and after.
+    pub fn try_the_rest(&mut self, trials: &mut [Trial]) {
+        self.attached.detach();
+        self.attached.hooks.clear();
+        for trial in trials {
+            let rest = trial.purpose.choices(trial.backend).skip(trial.tried.len());
+            for choice in rest {
+                let outcome = match self.attach_choice(choice) {
+                    Ok(()) => Outcome::Possible,
+                    Err(refusal) => Outcome::Refused(refusal),
+                };
+                for hook in choice.hooks {
+                    self.unload(hook);
+                }
+                trial.tried.push(Tried { choice, outcome });
+            }
+        }
     }
 
     /// Attaches all hooks of a choice, or none.
@@ -465,6 +498,20 @@ fn fill_calls(ebpf: &mut Ebpf) -> Result<()> {
         map.set(u32::try_from(number)?, spec, 0)?;
     }
     Ok(())
+}
+
+/// What this kernel's types say of the choices for a purpose, for somebody who may attach none.
+#[must_use]
+pub fn by_types(purpose: Purpose, backend: Backend, btf: &Btf) -> Trial {
+    let tried = purpose.choices(backend).map(|choice| Tried {
+        choice,
+        outcome: fits(choice, btf).map_or_else(Outcome::Refused, |()| Outcome::Untried),
+    });
+    Trial {
+        purpose,
+        backend,
+        tried: tried.collect(),
+    }
 }
 
 /// Whether this kernel has what a choice is for, by its types.

@@ -1,13 +1,11 @@
 //! The plan of hooks, as data: for each purpose, what serves it in each backend, and what that
 //! gives. What runs is chosen by trying (see [`super::attach`]), not by the kernel's version.
 
-use nix::sys::utsname::uname;
-
-use crate::kernel::btf::Btf;
+use crate::kernel::{btf::Btf, conditions::release};
 pub use crate::recording::Backend;
 
-/// Every backend, the best first. fentry costs least; it is refused by locked-down kernels and by
-/// those built without function tracing. Tracepoints and software events are on every kernel.
+/// Every backend, the best first. fentry costs least; some kernels refuse it, and those built without
+/// function tracing have none. Tracepoints and software events are on every kernel.
 pub const BACKENDS: [Backend; 3] = [Backend::Fentry, Backend::Kprobe, Backend::Tracepoint];
 
 /// What a program is attached to.
@@ -155,20 +153,6 @@ impl Requirement {
                 .is_some_and(|parameters| parameters.len() == count),
         }
     }
-}
-
-/// The running kernel's version and patch level; zeros if it has an odd name.
-fn release() -> [u32; 2] {
-    let name = uname().map(|name| name.release().to_string_lossy().into_owned());
-    numbers(&name.unwrap_or_default())
-}
-
-/// The first two numbers of a release.
-fn numbers(release: &str) -> [u32; 2] {
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(|number| number.parse().unwrap_or(0));
-    [(); 2].map(|()| numbers.next().unwrap_or(0))
 }
 
 /// Every choice; of those for one purpose, the best first.
@@ -698,7 +682,7 @@ const fn raw(program: &'static str, tracepoint: &'static str) -> Hook {
 
 #[cfg(test)]
 mod tests {
-    use super::{Attachment, PLAN, numbers};
+    use super::{Attachment, PLAN};
 
     #[test]
     fn a_recorded_hook_is_the_attachment_it_was() {
@@ -708,12 +692,5 @@ mod tests {
         }
         assert_eq!(Attachment::from_recording("uprobe", "main"), None);
         assert_eq!(Attachment::from_recording("software_event", "clock"), None);
-    }
-
-    #[test]
-    fn a_release_begins_with_its_version() {
-        assert_eq!(numbers("7.3.4+deb13-amd64"), [7, 3]);
-        assert_eq!(numbers("6.18-rc1"), [6, 18]);
-        assert_eq!(numbers("odd"), [0, 0]);
     }
 }

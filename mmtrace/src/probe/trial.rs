@@ -12,6 +12,8 @@ pub enum Outcome {
     Chosen,
     /// It works too.
     Possible,
+    /// The kernel has what it is for; whether it allows it is not known.
+    Untried,
     /// The kernel does not have it, or refuses it.
     Refused(Refusal),
 }
@@ -46,13 +48,13 @@ impl Trial {
             .map(|tried| tried.choice)
     }
 
-    /// Why no choice can be used; `None` when one can.
+    /// Why no choice can be used; `None` when one can, or none was tried that might.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         let mut best: Option<&Refusal> = None;
         for tried in &self.tried {
             match &tried.outcome {
-                Outcome::Chosen => return None,
+                Outcome::Chosen | Outcome::Untried => return None,
                 Outcome::Refused(refusal) => {
                     // That another choice is meant for this kernel explains least, an error most.
                     if best.is_none_or(|best| weight(best.cause) <= weight(refusal.cause)) {

@@ -116,6 +116,18 @@ pub struct Probes {
     pub hooks: Vec<Hook>,
     /// What could not be measured, and why.
     pub unavailable: Vec<Unavailable>,
+    /// Better backends that were tried first, and why the kernel refused them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Refused>,
+}
+
+/// A kind of hooks that could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Which.
+    pub backend: Backend,
+    /// Why.
+    pub reason: String,
 }
 
 /// The kind of hooks that a run used.
@@ -152,6 +164,18 @@ pub enum Copies {
     Sampled,
     /// Only what the calls returned was seen, not the copies themselves.
     Returns,
+}
+
+impl Copies {
+    /// In words.
+    #[must_use]
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::Exact => "every copy seen",
+            Self::Sampled => "copies sampled",
+            Self::Returns => "copies by return value",
+        }
+    }
 }
 
 /// A hook that was attached.

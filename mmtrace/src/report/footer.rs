@@ -4,7 +4,7 @@ use super::{
     paint::{Paint, Tone},
     summary::fitting,
     table::Options,
-    text::Shown,
+    text::{Shown, wrapped},
     units::count,
 };
 use crate::recording::{AuditEntry, Measure, Path, Recording, Unavailable};
@@ -213,25 +213,26 @@ fn labels(measures: &[Measure]) -> String {
     labels.join(", ")
 }
 
-/// `text` in lines of at most `width` columns, indented by `indent`, escaped. A word that is wider
-/// than a line is cut.
-pub(super) fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
-    let room = width.saturating_sub(indent).max(1);
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        let word = Shown::prose(word).keep_start(room);
-        let together = Shown::width_of(&line) + 1 + Shown::width_of(&word);
-        if !line.is_empty() && together > room {
-            lines.push(format!("{:indent$}{line}", ""));
-            line = word;
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line += &word;
-        }
+/// That better kinds of hooks were refused.
+pub(super) fn refused(recording: &Recording, options: &Options) -> Vec<String> {
+    let names: Vec<_> = recording
+        .probes
+        .refused
+        .iter()
+        .map(|refused| refused.backend.name())
+        .collect();
+    if names.is_empty() {
+        return Vec::new();
     }
-    lines.push(format!("{:indent$}{line}", ""));
-    lines
+    let text = format!(
+        "Better hooks ({}) cannot be had here: `mmtrace doctor` says why, and what that costs.",
+        names.join(", ")
+    );
+    let paint = Paint {
+        color: options.color,
+    };
+    wrapped(&text, 0, options.width)
+        .iter()
+        .map(|line| paint.tone(Tone::Quiet, line))
+        .collect()
 }

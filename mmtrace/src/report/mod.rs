@@ -1,5 +1,6 @@
 //! Reports: what a recording looks like. Each format is a function of the recording alone.
 
+pub mod doctor;
 mod footer;
 mod grid;
 pub mod json;

@@ -1,10 +1,9 @@
 //! What the witness saw, and the kernel's samples.
 
 use super::{
-    footer::wrapped,
     paint::{Paint, Tone},
     table::Options,
-    text::Shown,
+    text::{Shown, wrapped},
     units::{amount, count, percent},
 };
 use crate::recording::{KernelSamples, Recording, SampledPath, Unit, WitnessTrial};

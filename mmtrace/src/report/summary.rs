@@ -56,11 +56,7 @@ pub(super) fn context(recording: &Recording, options: &Options) -> String {
 /// name is what gives way.
 pub(super) fn probes(recording: &Recording, options: &Options) -> String {
     let probes = &recording.probes;
-    let copies = match probes.copies {
-        Copies::Exact => "every copy seen",
-        Copies::Sampled => "copies sampled",
-        Copies::Returns => "copies by return value",
-    };
+    let copies = probes.copies.says();
     let lost = lost(recording).unwrap_or_else(|| "nothing lost".into());
     let facts = format!(
         ", {}, {copies}, {lost}, {}",

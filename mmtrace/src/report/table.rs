@@ -87,6 +87,7 @@ pub fn render(recording: &Recording, options: &Options) -> String {
     notes.extend(observed::witness(recording, options));
     notes.extend(footer::lost(recording, options));
     notes.extend(footer::unknown(recording, &unknown, options));
+    notes.extend(footer::refused(recording, options));
     sections.push(notes);
 
     let sections: Vec<_> = sections

@@ -137,6 +137,29 @@ impl Shown {
     }
 }
 
+/// `text` in lines of at most `width` columns, indented by `indent`, escaped. A word that is wider
+/// than a line is cut.
+pub(super) fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
+    let room = width.saturating_sub(indent).max(1);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let word = Shown::prose(word).keep_start(room);
+        let together = Shown::width_of(&line) + 1 + Shown::width_of(&word);
+        if !line.is_empty() && together > room {
+            lines.push(format!("{:indent$}{line}", ""));
+            line = word;
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line += &word;
+        }
+    }
+    lines.push(format!("{:indent$}{line}", ""));
+    lines
+}
+
 /// How many of `pieces` fit into `width` columns.
 fn fitting<'a>(pieces: impl Iterator<Item = &'a Piece>, width: usize) -> usize {
     let mut used = 0;

@@ -132,8 +132,18 @@ fn a_backend_that_the_kernel_refuses_is_named_with_its_reason() {
         }
         let message = failed(&output, 125);
         let reason = format!("mmtrace: the {backend} backend cannot be had on this kernel: ");
+        let mut lines = message.lines();
         assert!(
-            message.starts_with(&reason) && message.lines().count() == 1,
+            lines.next().is_some_and(|line| line.starts_with(&reason)),
+            "{message}"
+        );
+        // Then what lifts it, indented, and where to look.
+        assert!(
+            lines.clone().all(|line| line.starts_with("  ")),
+            "{message}"
+        );
+        assert!(
+            lines.any(|line| line.contains("mmtrace doctor")),
             "{message}"
         );
     }

@@ -1,8 +1,11 @@
-//! What the kernel allows, found out by trying.
+//! What the kernel allows, found out by trying. Nothing that is tried stays.
+
+pub mod mounts;
+pub mod perf;
 
 use std::{io, path::Path};
 
-use super::{
+use crate::kernel::{
     btf::Btf,
     refusal::{Asked, Cause, Refusal},
 };
