@@ -200,6 +200,11 @@ impl<'a> Check<'a> {
         });
     }
 
+    /// The recording.
+    pub(crate) fn recording(&self) -> &Recording {
+        self.recording
+    }
+
     /// Requires `file` to be in the recording by this very name.
     pub(crate) fn is_named(&mut self, file: &Path) {
         let found = self.recording.files_named(file).len();

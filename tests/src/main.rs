@@ -5,6 +5,7 @@ mod cases;
 mod cgroup;
 mod check;
 mod devices;
+mod doctor;
 mod files;
 mod invariants;
 mod leftovers;
@@ -54,6 +55,13 @@ enum Command {
         #[arg(long)]
         small: bool,
     },
+    /// Check what `mmtrace doctor` says on a kernel that is locked down so far that it refuses
+    /// everything: one booted with lockdown=confidentiality. Needs root.
+    LockedDown {
+        /// mmtrace's binary.
+        #[arg(long, default_value = "mmtrace")]
+        mmtrace: PathBuf,
+    },
     /// Run one of the workloads, which prints what it did as JSON.
     Workload {
         /// Its name.
@@ -79,6 +87,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Workload { name, arguments } => workload::run(&name, arguments).map(|()| true),
+        Command::LockedDown { mmtrace } => {
+            let tally = doctor::locked_down(&mmtrace)?;
+            println!("{tally}");
+            Ok(tally.is_good())
+        }
         Command::Run {
             mmtrace,
             dir,

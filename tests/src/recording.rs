@@ -46,15 +46,24 @@ pub(crate) struct Target {
 struct Probes {
     backend: String,
     copies: String,
-    #[serde(default)]
-    hooks: Vec<Hook>,
+    hooks: Vec<Counted>,
     unavailable: Vec<Unavailable>,
 }
 
-#[derive(Debug, Deserialize)]
+/// A hook that was attached, and what for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub(crate) struct Hook {
+    pub(crate) purpose: String,
+    pub(crate) kind: String,
     pub(crate) name: String,
-    pub(crate) hits: Option<u64>,
+}
+
+/// A hook, and how often its program ran.
+#[derive(Debug, Deserialize)]
+struct Counted {
+    #[serde(flatten)]
+    hook: Hook,
+    hits: Option<u64>,
 }
 
 /// What was seen of a watched byte.
@@ -155,6 +164,15 @@ impl Recording {
         Ok(recording)
     }
 
+    /// What was attached.
+    pub(crate) fn hooks(&self) -> Vec<Hook> {
+        self.probes
+            .hooks
+            .iter()
+            .map(|counted| counted.hook.clone())
+            .collect()
+    }
+
     /// The backend that was used.
     pub(crate) fn backend(&self) -> &str {
         &self.probes.backend
@@ -190,8 +208,8 @@ impl Recording {
 
     /// How often a hook ran for the traced threads.
     pub(crate) fn hits(&self, name: &str) -> Option<u64> {
-        let hook = self.probes.hooks.iter().find(|hook| hook.name == name)?;
-        hook.hits
+        let mut hooks = self.probes.hooks.iter();
+        hooks.find(|counted| counted.hook.name == name)?.hits
     }
 
     /// Whether `measure` is null on `path` as a whole, so that the lack of a row means nothing.

@@ -36,7 +36,7 @@ pub(crate) struct Options {
 }
 
 /// The backends that mmtrace knows.
-const BACKENDS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
+pub(crate) const BACKENDS: [&str; 3] = ["fentry", "kprobe", "tracepoint"];
 
 /// How many cases went how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     /// Prints a line for a case, and counts it.
-    fn report(&mut self, name: &str, backend: &str, verdict: &Verdict) {
+    pub(crate) fn report(&mut self, name: &str, backend: &str, verdict: &Verdict) {
         match verdict {
             Verdict::Passed => {
                 self.passed += 1;

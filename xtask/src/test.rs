@@ -52,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         heading("the crates' tests");
         tally += crate_tests()?;
     }
-    if named.is_empty() {
+    if named.is_empty() && suite.has_cases("")? {
         heading("the suite on this machine's kernel");
         tally += suite.run_natively()?;
     }
@@ -135,10 +135,16 @@ struct Trial {
     backends: &'static [&'static str],
     /// Only the cases whose names contain this.
     filter: &'static str,
+    /// Whether the kernel is locked down so far that it refuses everything: then only what `mmtrace
+    /// doctor` says is tried, by a command of the suite's own.
+    locked_down: bool,
 }
 
+/// What that command's cases are called.
+const LOCKED_DOWN_CASES: &str = "lockdown/doctor";
+
 /// Every trial, the longest first.
-const TRIALS: [Trial; 4] = [
+const TRIALS: [Trial; 5] = [
     Trial {
         name: "ext4",
         kernels: &[],
@@ -146,6 +152,7 @@ const TRIALS: [Trial; 4] = [
         disks: &["ext4=2G", "raw=512M", "raw=512M"],
         backends: &["fentry", "kprobe", "tracepoint"],
         filter: "",
+        locked_down: false,
     },
     Trial {
         name: "xfs",
@@ -154,6 +161,7 @@ const TRIALS: [Trial; 4] = [
         disks: &["xfs=2G"],
         backends: &["fentry"],
         filter: "",
+        locked_down: false,
     },
     Trial {
         name: "btrfs",
@@ -162,6 +170,7 @@ const TRIALS: [Trial; 4] = [
         disks: &["btrfs=2G"],
         backends: &["fentry"],
         filter: "",
+        locked_down: false,
     },
     Trial {
         name: "little memory",
@@ -170,6 +179,16 @@ const TRIALS: [Trial; 4] = [
         disks: &["ext4=2G"],
         backends: &["fentry"],
         filter: "larger-than-memory",
+        locked_down: false,
+    },
+    Trial {
+        name: "locked down",
+        kernels: &["6.12"],
+        memory: 2048,
+        disks: &["ext4=64M"],
+        backends: &[],
+        filter: "",
+        locked_down: true,
     },
 ];
 
@@ -207,7 +226,13 @@ impl Suite<'_> {
     fn machines<'k>(&self, kernels: &[&'k Kernel]) -> Result<Vec<(&'static Trial, &'k Kernel)>> {
         let mut machines = Vec::new();
         for trial in &TRIALS {
-            if !trial.filter.is_empty() && !self.has_cases(trial)? {
+            let asked_for = if trial.locked_down {
+                let filter = self.filter;
+                filter.is_none_or(|text| LOCKED_DOWN_CASES.contains(text))
+            } else {
+                self.has_cases(trial.filter)?
+            };
+            if !asked_for {
                 continue;
             }
             let on = kernels.iter().filter(|kernel| {
@@ -218,11 +243,11 @@ impl Suite<'_> {
         Ok(machines)
     }
 
-    /// Whether any of a trial's cases is asked for.
-    fn has_cases(&self, trial: &Trial) -> Result<bool> {
+    /// Whether any of the cases whose names contain `filter` is asked for.
+    fn has_cases(&self, filter: &str) -> Result<bool> {
         let listing = Command::new(&self.program)
             .args(self.arguments(Path::new(".")))
-            .args(["--list", "--filter", trial.filter])
+            .args(["--list", "--filter", filter])
             .output()
             .context("cannot list the suite's cases")?;
         Ok(listing.status.success())
@@ -262,21 +287,30 @@ impl Suite<'_> {
         let (under_test, scratch) = disks.split_first().context("a trial has no disk")?;
         let directory = Path::new("/mnt").join(under_test.kind());
         let mut command = vec![self.program.clone().into()];
-        command.extend(self.arguments(&directory));
-        command.push("--small".into());
-        command.extend(["--filter".into(), trial.filter.into()]);
-        for backend in trial.backends {
-            command.extend(["--backend".into(), backend.into()]);
+        if trial.locked_down {
+            command.extend(["locked-down".into(), "--mmtrace".into()]);
+            command.push(self.mmtrace.clone().into());
+        } else {
+            command.extend(self.arguments(&directory));
+            command.push("--small".into());
+            command.extend(["--filter".into(), trial.filter.into()]);
+            for backend in trial.backends {
+                command.extend(["--backend".into(), backend.into()]);
+            }
+            for link in vm::disk_links(scratch) {
+                command.extend(["--scratch-disk".into(), link.into()]);
+            }
         }
-        for link in vm::disk_links(scratch) {
-            command.extend(["--scratch-disk".into(), link.into()]);
-        }
+        let append = match trial.locked_down {
+            true => vec!["lockdown=confidentiality".to_owned()],
+            false => Vec::new(),
+        };
         let machine = MachineOptions {
             memory: trial.memory,
             cpus: 2,
             disks,
             icount: false,
-            append: Vec::new(),
+            append,
             timeout: Some(SUITE_TIMEOUT_S),
         };
         let label = format!("{:5}{:14}", kernel.series, trial.name);

@@ -6,6 +6,7 @@ mod copies;
 mod coreutils;
 pub(crate) mod cow;
 mod disks;
+mod doctor;
 mod file_systems;
 mod maps;
 mod names;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<Case> {
         throttled::cases(),
         witness::cases(),
         programs::cases(),
+        doctor::cases(),
     ]
     .into_iter()
     .flatten()

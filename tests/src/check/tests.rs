@@ -26,7 +26,8 @@ fn right() -> Value {
     json!({
         "schema": "mmtrace.recording/1",
         "target": {"exit_code": 3, "processes": 3},
-        "probes": {"backend": "tracepoint", "copies": invariants::copies_here(), "unavailable": [{
+        "probes": {"backend": "tracepoint", "copies": invariants::copies_here(), "hooks": [],
+          "unavailable": [{
             "purpose": "mapped_bytes", "reason": "no such tracepoint",
             "measures": ["mapped_bytes"], "paths": [],
         }]},
