@@ -206,3 +206,55 @@ impl Plan {
         self.hooks.iter().map(open).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FUNCTIONS: [(&str, u64); 7] = [
+        ("copy_user_generic_string", 0xffff_ffff_8100_0000),
+        ("copy_user_generic_unrolled", 0xffff_ffff_8100_1000),
+        (NOFAULT, 0xffff_ffff_8100_2000),
+        ("_copy_to_iter", 0xffff_ffff_8100_3000),
+        ("copy_page_from_iter_atomic", 0xffff_ffff_8100_4000),
+        ("_copy_from_iter", 0xffff_ffff_8100_5000),
+        ("_copy_to_user", 0xffff_ffff_8100_6000),
+    ];
+
+    /// The names of the functions that a kernel with such functions is watched at.
+    fn chosen(functions: &[(&'static str, u64)], cpu: &str) -> Result<Vec<&'static str>> {
+        let functions = functions.iter().map(|&(name, start)| {
+            let end = start + 0x100;
+            (name, Function { start, end })
+        });
+        let plan = Plan::choose(&functions.collect(), cpu)?;
+        let names = plan.hooks.iter().map(|(hook, _)| hook.at.target());
+        Ok(names.collect())
+    }
+
+    #[test]
+    fn one_function_makes_all_copies_where_there_is_one() {
+        let cpu = |flags: &str| format!("processor\t: 0\nflags\t\t: fpu {flags}\n");
+        let string = chosen(&FUNCTIONS, &cpu("rep_good")).unwrap();
+        assert_eq!(string, ["copy_user_generic_string"]);
+        let unrolled = chosen(&FUNCTIONS, &cpu("vme")).unwrap();
+        assert_eq!(unrolled, ["copy_user_generic_unrolled"]);
+    }
+
+    #[test]
+    fn else_the_routines_are_watched_by_the_names_that_they_have() {
+        let found = chosen(&FUNCTIONS[3..], "flags\t\t: fpu erms rep_good fsrm\n").unwrap();
+        let names = [
+            "_copy_to_iter",
+            "copy_page_from_iter_atomic",
+            "_copy_from_iter",
+            "_copy_to_user",
+        ];
+        assert_eq!(found, names);
+        let error = chosen(&FUNCTIONS[4..], "flags\t\t: fpu\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "this kernel has no function _copy_to_iter"
+        );
+    }
+}
