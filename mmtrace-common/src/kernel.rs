@@ -277,6 +277,8 @@ kernel! {
     iter_bvec = Self::ABSENT,
     /// Which copies are watched: [`COPIES_NONE`] and its kind.
     copies = COPIES_NONE,
+    /// 1: the watching may be turned off and on.
+    sampling = 0,
     /// Where `copy_from_user_nofault` begins, by which BPF programs read user memory: the lower half
     /// of its address, of which the upper one is all ones.
     nofault_start = 0,

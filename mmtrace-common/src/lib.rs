@@ -23,7 +23,7 @@ pub use event::{EventHeader, EventKind, FileEvent, ProcessEvent};
 pub use hook::Program;
 pub use kernel::Kernel;
 pub use lost::Lost;
-pub use path::{Measures, Path};
+pub use path::{Measures, Path, WatchedCalls};
 pub use request::{Request, RequestKey};
 pub use row::{FileKey, RowKey, Truth};
 pub use sample::{SAMPLE_FRAMES, SAMPLE_SLOTS, SampleKey};

@@ -89,6 +89,8 @@ pub struct Measures {
     pub bytes_requested: u64,
     /// Bytes that the calls returned.
     pub bytes_returned: u64,
+    /// Of those, what calls returned of which not all copies were watched.
+    pub unwatched_bytes: u64,
     /// Bytes that the CPU copied from the kernel to user memory.
     pub copied_to_user_bytes: u64,
     /// Bytes that the CPU copied from user memory to the kernel.
@@ -115,7 +117,19 @@ pub struct Measures {
     pub disk_wait_ns: u64,
 }
 
+/// What was seen of a path's calls while all of their copies were watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct WatchedCalls {
+    /// Bytes that they returned.
+    pub returned_bytes: u64,
+    /// Bytes copied to user memory.
+    pub copied_to_user_bytes: u64,
+    /// Bytes copied from it.
+    pub copied_from_user_bytes: u64,
+}
+
 /// How many measures there are: [`Measures`] is as many `u64`s.
 pub const MEASURES: usize = size_of::<Measures>() / size_of::<u64>();
 
-const _: () = assert!(MEASURES == 15 && align_of::<Measures>() == 8);
+const _: () = assert!(MEASURES == 16 && align_of::<Measures>() == 8);

@@ -1,7 +1,7 @@
 //! What user space may read from a map as plain bytes.
 
 use crate::{
-    CallSpec, FileKey, Kernel, Request, RequestKey, RowKey, SampleKey, Thread, Truth,
+    CallSpec, FileKey, Kernel, Request, RequestKey, RowKey, SampleKey, Thread, Truth, WatchedCalls,
     path::Measures,
 };
 
@@ -24,5 +24,7 @@ unsafe impl aya::Pod for Truth {}
 unsafe impl aya::Pod for Thread {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Measures {}
+// SAFETY: as above.
+unsafe impl aya::Pod for WatchedCalls {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Kernel {}

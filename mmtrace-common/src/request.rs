@@ -27,6 +27,8 @@ pub struct Request {
     pub file_pointer: u64,
     /// When it was submitted.
     pub submitted_ns: u64,
+    /// The window of watching that it was submitted in: see the map `WATCHED`.
+    pub window: u64,
     /// How many requests go by this key.
     pub count: u32,
     /// 1: they belong to several rows.
@@ -38,4 +40,4 @@ pub struct Request {
 }
 
 const _: () = assert!(size_of::<RequestKey>() == 16 && align_of::<RequestKey>() == 8);
-const _: () = assert!(size_of::<Request>() == 80 && align_of::<Request>() == 8);
+const _: () = assert!(size_of::<Request>() == 88 && align_of::<Request>() == 8);

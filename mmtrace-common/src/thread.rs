@@ -31,6 +31,8 @@ pub struct Call {
     /// 1: it works on user memory that the kernel knows by its pages (io_uring's registered
     /// buffers), so that a copy to pages is one to the program.
     pub registered: u32,
+    /// The window of watching that it began in: see the map `WATCHED`.
+    pub window: u64,
     /// What a special call's end needs of its arguments.
     pub extra: [u64; 3],
 }
@@ -210,5 +212,5 @@ impl Default for Hits {
     }
 }
 
-const _: () = assert!(size_of::<Pending>() == 152);
+const _: () = assert!(size_of::<Pending>() == 160);
 const _: () = assert!(size_of::<Thread>().is_multiple_of(8) && align_of::<Thread>() == 8);

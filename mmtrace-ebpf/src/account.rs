@@ -83,6 +83,7 @@ static NOTHING: Measures = Measures {
     operations: 0,
     bytes_requested: 0,
     bytes_returned: 0,
+    unwatched_bytes: 0,
     copied_to_user_bytes: 0,
     copied_from_user_bytes: 0,
     copied_in_kernel_bytes: 0,
@@ -123,7 +124,7 @@ pub(crate) fn add(key: &RowKey, work: &Measures) {
         };
     }
     each!(
-        operations bytes_requested bytes_returned copied_to_user_bytes copied_from_user_bytes
+        operations bytes_requested bytes_returned unwatched_bytes copied_to_user_bytes copied_from_user_bytes
         copied_in_kernel_bytes minor_faults major_faults mapped_bytes cache_filled_bytes
         readahead_bytes disk_reads disk_read_bytes kernel_time_ns disk_wait_ns
     );

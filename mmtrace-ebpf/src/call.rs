@@ -270,6 +270,7 @@ fn begin(thread: &mut Thread, spec: &CallSpec, registers: &impl Registers) {
     // Our own reading of user memory may have raised page_fault_kernel, and no more.
     thread.fault.active = 0;
     thread.call.nested_ns = 0;
+    thread.call.window = copy::window();
     thread.call.started_ns = now_ns();
     thread.call.active = 1;
 }
@@ -288,7 +289,7 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
     };
     thread::hit(thread, Program::SysExit);
     let flags = thread.call.flags as u16;
-    copy::call_ends(thread, returned);
+    let watched = copy::call_ends(thread, returned);
     if thread.call.active == 0 {
         fault::reconcile(thread);
         thread.fault.active = 0;
@@ -322,9 +323,15 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
         measures.operations += 1;
         measures.bytes_requested += call.size_bytes;
         measures.bytes_returned += moved;
+        if !watched {
+            measures.unwatched_bytes += moved;
+        }
         // A path that is not about data waits for terminals and children: its time says nothing.
         if call.path != OTHER {
             measures.kernel_time_ns += time_ns.saturating_sub(call.nested_ns);
+        }
+        if watched && moved != 0 {
+            copy::sample(call.path, moved);
         }
     }
     if flags & (FLAG_CHANGES_FDS | FLAG_CHANGES_MAPPINGS) != 0 {

@@ -22,7 +22,7 @@ use mmtrace_common::{
 use crate::{
     account::{Slot, row},
     kernel::{kernel, read},
-    maps::OTHER,
+    maps::{OTHER, WATCHED, WATCHED_CALLS},
     thread,
 };
 
@@ -211,11 +211,11 @@ fn take_back(thread: &mut Thread, missing: u64) {
 }
 
 /// The thread's call ends with this result, which may show that the last copy did not happen or not
-/// in whole. What was copied is put into the call's row.
+/// in whole. What was copied is put into the call's row, if all of it was watched: whether it was.
 #[inline(always)]
-pub(crate) fn call_ends(thread: &mut Thread, returned: i64) {
+pub(crate) fn call_ends(thread: &mut Thread, returned: i64) -> bool {
     if kernel!(copies) == COPIES_NONE {
-        return;
+        return true;
     }
     if kernel!(copies) == COPIES_BY_ROUTINE
         && thread.call.special == u32::from(WHOLE)
@@ -230,6 +230,36 @@ pub(crate) fn call_ends(thread: &mut Thread, returned: i64) {
         thread::elsewhere(thread, |tid| mmtrace_judge_copy(tid, returned));
     }
     put(thread);
+    watched(thread.call.window)
+}
+
+/// The window of watching that is now.
+#[inline(always)]
+pub(crate) fn window() -> u64 {
+    if kernel!(sampling) == 0 {
+        return 0;
+    }
+    // SAFETY: an entry of an array; volatile, since user space changes it at any time.
+    WATCHED
+        .get_ptr(0)
+        .map_or(1, |window| unsafe { window.read_volatile() })
+}
+
+/// Whether all copies have been watched since a window that work began in.
+#[inline(always)]
+pub(crate) fn watched(began: u64) -> bool {
+    began & 1 == 0 && window() == began
+}
+
+/// Counts what was returned by work of a path that was watched from its beginning to its end.
+#[inline(always)]
+pub(crate) fn sample(path: u32, returned_bytes: u64) {
+    if kernel!(sampling) != 0
+        && let Some(sample) = WATCHED_CALLS.get_ptr_mut(path)
+    {
+        // SAFETY: this CPU's entry, which no other program on it is in the middle of changing.
+        unsafe { (*sample).returned_bytes += returned_bytes };
+    }
 }
 
 /// Takes back of the current thread's last copy what the call's result says was not moved.
@@ -291,6 +321,9 @@ pub extern "C" fn mmtrace_put_copies(tid: u32) -> u32 {
     let [to_user, from_user] = thread.copies.bytes;
     thread.copies.bytes = [0; 2];
     let call = &thread.call;
+    if !watched(call.window) {
+        return 0;
+    }
     let (path, file) = if call.active != 0 {
         (call.path, call.file)
     } else {
@@ -303,5 +336,14 @@ pub extern "C" fn mmtrace_put_copies(tid: u32) -> u32 {
     };
     measures.copied_to_user_bytes += to_user;
     measures.copied_from_user_bytes += from_user;
+    if kernel!(sampling) != 0
+        && let Some(sample) = WATCHED_CALLS.get_ptr_mut(path)
+    {
+        // SAFETY: as in `sample`.
+        unsafe {
+            (*sample).copied_to_user_bytes += to_user;
+            (*sample).copied_from_user_bytes += from_user;
+        }
+    }
     0
 }

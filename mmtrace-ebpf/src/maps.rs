@@ -2,11 +2,11 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use mmtrace_common::{
     CallSpec, FileKey, Lost, Path, Program, Request, RequestKey, RowKey, THREAD_SLOTS, Thread,
-    Truth, path::Measures,
+    Truth, WatchedCalls, path::Measures,
 };
 
 /// Threads followed. A thread has one of the few entries that its tid leads to: an array is looked
@@ -71,6 +71,16 @@ pub(crate) struct Generations {
 /// `s_dev` of the file system that block devices' inodes are on, once one was seen.
 #[map]
 pub(crate) static BLOCK_DEVICES: Array<u32> = Array::with_max_entries(1, 0);
+
+/// The window of watching: even while copies are watched, odd while they are not. The breakpoints are
+/// turned on before it becomes even, and off after it has become odd.
+#[map]
+pub(crate) static WATCHED: Array<u64> = Array::with_max_entries(1, 0);
+
+/// What was seen of each path's calls that began and ended in the same window.
+#[map]
+pub(crate) static WATCHED_CALLS: PerCpuArray<WatchedCalls> =
+    PerCpuArray::with_max_entries(Path::ALL.len() as u32, 0);
 
 /// What was lost, by [`Lost`].
 #[map]

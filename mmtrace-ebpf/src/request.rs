@@ -6,6 +6,7 @@ use mmtrace_common::{
 
 use crate::{
     account::{Slot, add, row},
+    copy,
     kernel::{has, kernel},
     maps::{OTHER, REQUESTS, lose},
     thread::{self, now_ns},
@@ -30,6 +31,7 @@ pub extern "C" fn mmtrace_request(tid: u32, owner: u64, id: u64) -> u32 {
         offset: call.offset,
         file_pointer: call.file_pointer,
         submitted_ns: now_ns(),
+        window: copy::window(),
         count: 1,
         mixed: 0,
         aio: u32::from(call.special == u32::from(AIO_SUBMIT)),
@@ -89,8 +91,14 @@ pub extern "C" fn mmtrace_completed(owner: u64, id: u64, result: i64) -> u32 {
     if request.mixed != 0 {
         lose(Lost::Completions);
     } else {
+        let returned = if result > 0 { result as u64 } else { 0 };
+        let watched = copy::watched(request.window);
+        if watched {
+            copy::sample(request.row.path, returned);
+        }
         let work = Measures {
-            bytes_returned: if result > 0 { result as u64 } else { 0 },
+            bytes_returned: returned,
+            unwatched_bytes: if watched { 0 } else { returned },
             kernel_time_ns: if request.row.path == OTHER {
                 0
             } else {
@@ -141,6 +149,7 @@ pub(crate) fn work_for(thread: &mut Thread, key: &RequestKey) {
             call.offset = request.offset;
             call.file_pointer = request.file_pointer;
             call.registered = request.registered;
+            call.window = request.window;
         }
         _ => work_for_none(thread),
     }

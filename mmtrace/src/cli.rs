@@ -70,11 +70,14 @@ impl Backend {
 /// How copies are found.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Copies {
-    /// As exact where this kernel allows it, else as returns.
+    /// As exact while that costs no more than the budget, else as sampled; as returns where this
+    /// kernel does not allow it.
     #[default]
     Auto,
     /// Every copy, by hardware breakpoints on the kernel's copy routines.
     Exact,
+    /// As exact, for a part of the time: the rest is estimated.
+    Sampled,
     /// By what calls return: the copies themselves are not watched.
     Returns,
 }
@@ -84,6 +87,7 @@ impl From<Copies> for Wanted {
         match copies {
             Copies::Auto => Self::Auto,
             Copies::Exact => Self::Exact,
+            Copies::Sampled => Self::Sampled,
             Copies::Returns => Self::Returns,
         }
     }
@@ -91,6 +95,14 @@ impl From<Copies> for Wanted {
 
 /// [`probe::sample::SAMPLE_HZ`](crate::probe::sample::SAMPLE_HZ), as clap takes it.
 const DEFAULT_HZ: &str = "997";
+
+/// A percentage above 0.
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent),
+        _ => Err("it is a number above 0 and up to 100".into()),
+    }
+}
 
 /// Arguments of `mmtrace run`.
 #[derive(Args, Debug)]
@@ -109,6 +121,10 @@ pub struct RunArgs {
     /// How to find what was copied.
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub copies: Copies,
+
+    /// What finding copies may cost, in percent of the command's processor time (auto, sampled).
+    #[arg(long, default_value_t = 5.0, value_parser = percent, value_name = "PERCENT")]
+    pub copy_budget: f64,
 
     /// Run the command as this user; under sudo, the default is the user who called sudo.
     #[arg(long, value_name = "NAME")]
@@ -216,6 +232,8 @@ mod tests {
             &["--"],
             &["--bakend", "auto", "true"],
             &["--backend", "ptrace", "true"],
+            &["--copy-budget", "0", "true"],
+            &["--copy-budget", "some", "true"],
         ] {
             assert!(run(line).is_err(), "{line:?}");
         }

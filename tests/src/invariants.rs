@@ -1,10 +1,11 @@
 //! What holds of every recording, whatever was traced.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use crate::{
     check::PATHS,
     recording::{Measures, Recording},
+    tracer::copies_can_be_watched,
     truth::End,
 };
 
@@ -105,10 +106,13 @@ fn calibration(recording: &Recording, backend: &str, known: &str) -> Option<Stri
         .then(|| format!("audit, {known}: {found:?}, must be {expected:?}"))
 }
 
-/// How copies are found here: breakpoints on its code a kernel takes where it takes kprobes.
+/// How copies are found here.
 pub(crate) fn copies_here() -> &'static str {
-    let probed = Path::new("/sys/bus/event_source/devices/kprobe/type").exists();
-    if probed { "exact" } else { "returns" }
+    if copies_can_be_watched() {
+        "exact"
+    } else {
+        "returns"
+    }
 }
 
 /// What is wrong with how copies were found.

@@ -61,10 +61,15 @@ impl Tracer {
         let outputs = directory.path().join("outputs");
         fs::create_dir(&outputs)?;
         let recording = outputs.join("recording.json");
-        let mut arguments: Vec<&OsStr> = ["run", "--backend", backend, "-o"]
+        let mut arguments: Vec<&OsStr> = ["run", "--backend", backend]
             .into_iter()
             .map(OsStr::new)
             .collect();
+        // Whatever that costs.
+        if copies_can_be_watched() {
+            arguments.extend(["--copies", "exact"].map(OsStr::new));
+        }
+        arguments.push(OsStr::new("-o"));
         arguments.push(recording.as_os_str());
         arguments.extend(options.iter().map(OsStr::new));
         arguments.push(OsStr::new("--"));
@@ -127,6 +132,11 @@ impl Tracer {
         };
         Ok((end, fs::read(&stdout)?, said))
     }
+}
+
+/// Whether the kernel takes breakpoints on its code: it does where it takes kprobes.
+pub(crate) fn copies_can_be_watched() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe/type").exists()
 }
 
 /// The end of what a program said, on one line.

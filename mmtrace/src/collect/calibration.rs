@@ -8,6 +8,7 @@ use std::{
     os::fd::AsRawFd as _,
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -17,6 +18,8 @@ use nix::sys::{
     memfd::{MFdFlags, memfd_create},
     statfs::{BTRFS_SUPER_MAGIC, fstatfs},
 };
+
+use perf_event::Counter;
 
 use super::maps;
 use crate::{
@@ -335,6 +338,45 @@ fn private_writes(nonce: u32) -> Result<io::Result<u64>> {
 const THERE: u64 = 0b11 << 62;
 /// Of the same: it is a file's, or shared.
 const OF_FILE: u64 = 1 << 61;
+
+/// What it costs a thread that a copy is watched: the least of several measurements.
+///
+/// # Errors
+///
+/// If the breakpoints are refused, or the reads fail.
+pub(super) fn cost_of_copy(attached: &Attached, nonce: u32) -> Result<u64> {
+    const ROUNDS: usize = 5;
+    const READS: usize = 64;
+    let measure = || {
+        let plan = attached.copies.as_ref().context("no copies are watched")?;
+        let mut copying = plan.watch(&attached.ebpf, Scope::ThisThread)?;
+        let file = File::open("/proc/self/exe")?;
+        let reads = || -> io::Result<Duration> {
+            let started = Instant::now();
+            for _ in 0..READS {
+                file.read_exact_at(&mut [0], 0)?;
+            }
+            Ok(started.elapsed())
+        };
+        let mut least = [Duration::MAX; 2];
+        register(nonce, Role::Calibration);
+        let mut rounds = || -> io::Result<()> {
+            for _ in 0..ROUNDS {
+                least[0] = least[0].min(reads()?);
+                copying.iter_mut().try_for_each(Counter::disable)?;
+                least[1] = least[1].min(reads()?);
+                copying.iter_mut().try_for_each(Counter::enable)?;
+            }
+            Ok(())
+        };
+        let result = rounds();
+        register(nonce, Role::Done);
+        result?;
+        let cost = least[0].saturating_sub(least[1]).as_nanos() / READS as u128;
+        Ok(u64::try_from(cost)?)
+    };
+    Ok(counted(&attached.ebpf, measure)?.0)
+}
 
 /// Memory that `O_DIRECT` takes.
 #[repr(align(4096))]

@@ -204,6 +204,7 @@ fn sum(into: &mut Measures, more: &Measures) {
     into.operations = into.operations.wrapping_add(more.operations);
     into.bytes_requested = into.bytes_requested.wrapping_add(more.bytes_requested);
     into.bytes_returned = into.bytes_returned.wrapping_add(more.bytes_returned);
+    into.unwatched_bytes = into.unwatched_bytes.wrapping_add(more.unwatched_bytes);
     into.copied_to_user_bytes = into
         .copied_to_user_bytes
         .wrapping_add(more.copied_to_user_bytes);

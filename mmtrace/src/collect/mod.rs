@@ -1,6 +1,7 @@
 //! What the kernel side counted and told, taken out of its maps and made a recording.
 
 mod calibration;
+mod copy_sampling;
 mod disks;
 mod events;
 mod maps;

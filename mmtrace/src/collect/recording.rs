@@ -10,6 +10,7 @@ use mmtrace_common::{FileKey, Path, Program, RowKey};
 use nix::sys::utsname::uname;
 
 use super::{
+    copy_sampling::{Ratio, Sampled},
     events::{FileSeen, ProcessSeen},
     maps::Counted,
     session::Session,
@@ -18,8 +19,9 @@ use crate::{
     audit,
     probe::{Attached, coverage, missed::Missed},
     recording::{
-        AuditEntry, Copies, Device, End, File, Hook, Host, Measure, Measured, Measures, Probes,
-        Process, Recording, Refused, Row, Target, Tool, Totals, Unavailable,
+        AuditEntry, Copies, CopyError, Device, End, File, Hook, Host, Measure, MeasureSet,
+        Measured, Measures, Probes, Process, Recording, Refused, Row, Target, Tool, Totals,
+        Unavailable,
     },
     target::{Exit, Outcome},
 };
@@ -27,7 +29,35 @@ use crate::{
 /// Makes the recording of a run that has ended.
 pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> Recording {
     let attached = &session.attached;
-    let (unavailable, measured) = unavailable(attached, &session.missed);
+    let (mut unavailable, mut measured) = unavailable(attached, &session.missed);
+    let estimates: Vec<Estimate> = match &session.sampled {
+        Some(sampled) => Path::ALL
+            .into_iter()
+            .map(|path| Estimate::of(path, sampled, counted))
+            .collect(),
+        None => Vec::new(),
+    };
+    let unknown: Vec<Path> = estimates
+        .iter()
+        .filter(|estimate| estimate.ratios.is_none())
+        .map(|estimate| estimate.path)
+        .collect();
+    if !unknown.is_empty() {
+        let copied = [Measure::CopiedToUserBytes, Measure::CopiedFromUserBytes];
+        for path in &unknown {
+            let rest = measured.on(*path).without(MeasureSet::of(&copied));
+            measured.set(*path, rest);
+        }
+        unavailable.push(Unavailable {
+            purpose: "copies_sampled".to_owned(),
+            reason:
+                "copies were watched for a part of the time, and nothing tells what calls that \
+                     return no bytes have copied in the rest"
+                    .to_owned(),
+            measures: copied.to_vec(),
+            paths: unknown,
+        });
+    }
     let mut lost: BTreeMap<String, u64> = counted
         .lost
         .iter()
@@ -36,7 +66,7 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
     let process_ids = process_ids(counted, &session.events.processes);
     let file_ids = file_ids(counted);
     let files = files(&file_ids, &session.events.files, &mut lost);
-    let rows = rows(counted, &process_ids, &file_ids, &measured);
+    let rows = rows(counted, &process_ids, &file_ids, &measured, &estimates);
     let totals = Totals::of(&rows, &measured);
     let processes = processes(&process_ids, &session.events.processes);
     let recording = Recording {
@@ -57,10 +87,15 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
         },
         probes: Probes {
             backend: attached.backend,
-            copies: match attached.copies {
-                Some(_) => Copies::Exact,
-                None => Copies::Returns,
+            copies: match (&attached.copies, &session.sampled) {
+                (Some(_), None) => Copies::Exact,
+                (Some(_), Some(_)) => Copies::Sampled,
+                (None, _) => Copies::Returns,
             },
+            copy_sampling: session.sampled.as_ref().map(|sampled| {
+                let errors = estimates.iter().filter_map(Estimate::error);
+                sampled.describe(errors.collect())
+            }),
             hooks: hooks(attached, counted),
             unavailable,
             refused: refused(attached),
@@ -77,6 +112,58 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
     Recording {
         audit: audit(session, counted, outcome, &recording),
         ..recording
+    }
+}
+
+/// What the calls of a path have copied while that was not watched.
+struct Estimate {
+    path: Path,
+    /// Bytes that these calls returned.
+    unwatched_bytes: u64,
+    /// To the program and from it; `None` where nothing tells.
+    ratios: Option<[Ratio; 2]>,
+}
+
+impl Estimate {
+    fn of(path: Path, sampled: &Sampled, counted: &Counted) -> Self {
+        let of_path = |key: &&RowKey| key.path == path as u32;
+        let rows = counted.rows.iter().filter(|(key, _)| of_path(key));
+        let unwatched_bytes = rows.map(|(_, counts)| counts.unwatched_bytes).sum();
+        let none = Ratio {
+            value: 0.0,
+            error: 0.0,
+        };
+        let ratios = match path {
+            // Most of their copies are of calls that return no bytes.
+            Path::Exec | Path::Metadata | Path::Other => None,
+            _ if unwatched_bytes == 0 => Some([none; 2]),
+            _ => sampled.ratios(path),
+        };
+        Self {
+            path,
+            unwatched_bytes,
+            ratios,
+        }
+    }
+
+    /// Adds what is estimated to what was seen.
+    fn complete(&self, counts: &mut mmtrace_common::Measures) {
+        if let Some([to_user, from_user]) = self.ratios {
+            let unwatched = counts.unwatched_bytes as f64;
+            counts.copied_to_user_bytes += (unwatched * to_user.value).round() as u64;
+            counts.copied_from_user_bytes += (unwatched * from_user.value).round() as u64;
+        }
+    }
+
+    /// By how much it may be off, with the path's name; `None` where nothing is estimated.
+    fn error(&self) -> Option<(String, CopyError)> {
+        let [to_user, from_user] = self.ratios.filter(|_| self.unwatched_bytes != 0)?;
+        let bound = |ratio: Ratio| (self.unwatched_bytes as f64 * ratio.error).ceil() as u64;
+        let error = CopyError {
+            copied_to_user_bytes: bound(to_user),
+            copied_from_user_bytes: bound(from_user),
+        };
+        Some((self.path.name().to_owned(), error))
     }
 }
 
@@ -252,14 +339,19 @@ fn rows(
     processes: &HashMap<u64, u32>,
     files: &HashMap<FileKey, u32>,
     measured: &Measured,
+    estimates: &[Estimate],
 ) -> Vec<Row> {
     let row = |(key, counts): (&RowKey, &mmtrace_common::Measures)| {
         let path = Path::from_number(key.path).unwrap_or(Path::Other);
+        let mut counts = *counts;
+        if let Some(estimate) = estimates.get(path as usize) {
+            estimate.complete(&mut counts);
+        }
         Row {
             process: processes.get(&key.process).copied(),
             file: files.get(&key.file).copied(),
             path,
-            measures: Measures::from_kernel(counts, measured.on(path)),
+            measures: Measures::from_kernel(&counts, measured.on(path)),
         }
     };
     let mut rows: Vec<Row> = counted
@@ -404,6 +496,10 @@ fn copies_against_returned(recording: &Recording) -> Vec<AuditEntry> {
     /// Where nothing but the page cache is read and written, and not on DAX devices.
     const CACHED: [&str; 6] = ["btrfs", "ext2", "ext3", "ext4", "tmpfs", "xfs"];
     let mut entries = Vec::new();
+    if recording.probes.copies == Copies::Sampled {
+        // What calls returned is a part of the estimate.
+        return entries;
+    }
     for (path, total) in recording.totals.iter() {
         let measure = match path {
             Path::Read => Measure::CopiedToUserBytes,

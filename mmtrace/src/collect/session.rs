@@ -11,11 +11,12 @@ use mmtrace_common::Lost;
 use perf_event::Counter;
 use tokio::{
     io::unix::AsyncFd,
-    time::{Instant as TimerInstant, timeout_at},
+    time::{Instant as TimerInstant, sleep_until, timeout_at},
 };
 
 use super::{
-    calibration::{Known, calibrate},
+    calibration::{Known, calibrate, cost_of_copy},
+    copy_sampling::{Sampled, Sampler, clock},
     disks::Disks,
     events::Events,
     maps::{counted, may_have_missed_ends, threads},
@@ -34,13 +35,15 @@ use crate::{
     witness::{self as watchpoints, Finding},
 };
 
-/// What is observed only if it is asked for.
+/// What is observed only if it is asked for, and what that may cost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked {
     /// Every trial of the [witness](crate::witness), and names for what it sees.
     pub witness: bool,
     /// Samples of the kernel, so many times a second on each CPU.
     pub sample_hz: Option<u32>,
+    /// What it may cost to find copies, in percent of the command's processor time.
+    pub copy_budget: f64,
 }
 
 /// Probes that run, and what they have told.
@@ -63,8 +66,12 @@ pub struct Session {
     /// When to look for processes whose end could not be told.
     look_at: TimerInstant,
     logger: Option<AsyncFd<EbpfLogger<Print>>>,
-    /// The breakpoints that see the command's copies.
+    /// The breakpoints that see the command's copies, if they stay on.
     copying: Vec<Counter>,
+    /// What turns them off and on, if they do not.
+    sampler: Option<Sampler>,
+    /// What that has found out.
+    pub(super) sampled: Option<Sampled>,
 }
 
 impl Session {
@@ -97,7 +104,7 @@ impl Session {
             .then(|| log_from(&mut attached))
             .transpose()
             .context("cannot read the kernel programs' diagnostics")?;
-        let (calibration, copying) = match try_out(&attached, target, nonce) {
+        let (calibration, mut copying) = match try_out(&attached, target, nonce) {
             // Without the copies, if it was them.
             Err(error) if copies == Wanted::Auto && attached.copies.is_some() => {
                 attached.give_copies_up(&error);
@@ -108,8 +115,24 @@ impl Session {
         let findings = witness
             .join()
             .map_err(|_| anyhow!("the witness panicked"))?;
+        let sampler = match copies {
+            Wanted::Auto | Wanted::Sampled if !copying.is_empty() => {
+                let cost_ns = cost_of_copy(&attached, nonce)?;
+                let clock = clock(target).context("cannot watch the command's time")?;
+                let budget = asked.copy_budget / 100.0;
+                let may_be_exact = copies == Wanted::Auto;
+                let breakpoints = std::mem::take(&mut copying);
+                let ebpf = &mut attached.ebpf;
+                let sampler =
+                    Sampler::new(breakpoints, clock, ebpf, cost_ns, budget, may_be_exact)?;
+                Some(sampler)
+            }
+            _ => None,
+        };
         Ok(Self {
             copying,
+            sampler,
+            sampled: None,
             command,
             attached,
             events,
@@ -123,6 +146,13 @@ impl Session {
             look_at: TimerInstant::now() + LOOKING,
             logger,
         })
+    }
+
+    /// The command is about to be released.
+    pub fn start(&mut self) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.start();
+        }
     }
 
     /// Takes what the kernel side tells, for as long as it is awaited.
@@ -176,13 +206,22 @@ impl Session {
 
     /// Returns when the kernel side has told something.
     async fn told(&mut self) -> Result<()> {
-        let Some(logger) = &mut self.logger else {
-            return self.events.told().await;
-        };
         loop {
+            let look_at = self.sampler.as_ref().map(Sampler::next);
+            let readable = async {
+                match &mut self.logger {
+                    Some(logger) => logger.readable_mut().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 told = self.events.told() => return told,
-                ready = logger.readable_mut() => {
+                () = until(look_at) => {
+                    if let Some(sampler) = &mut self.sampler {
+                        sampler.look().context("cannot go on sampling the copies")?;
+                    }
+                }
+                ready = readable => {
                     let mut ready = ready?;
                     ready.get_inner_mut().flush();
                     ready.clear_ready();
@@ -234,6 +273,9 @@ impl Session {
         self.missed = missed(&self.attached)?;
         // Nothing is counted any more from here on, for what still runs either.
         self.copying.clear();
+        if let Some(sampler) = self.sampler.take() {
+            self.sampled = sampler.end()?;
+        }
         self.attached.detach();
         let mut counted = counted(&self.attached.ebpf)?;
         let calls: u64 = self.missed.calls.iter().map(|(_, times)| times).sum();
@@ -279,6 +321,14 @@ impl Session {
         let disks = self.disks.audit(&counted, &self.events.files);
         recording.audit.extend(disks);
         Ok(recording)
+    }
+}
+
+/// Returns at that time; never, if there is none.
+async fn until(time: Option<TimerInstant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

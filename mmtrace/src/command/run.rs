@@ -57,8 +57,10 @@ async fn run(arguments: RunArgs, user: Option<Account>, outputs: Outputs) -> Res
         Asked {
             witness: arguments.witness,
             sample_hz: arguments.sample_kernel,
+            copy_budget: arguments.copy_budget,
         },
     )?;
+    session.start();
     let mut running = target.release()?;
     let progress = Progress::new(!arguments.quiet);
     let outcome = watch(

@@ -197,13 +197,14 @@ impl Prober {
             Some(Err(_)) => Err(anyhow!("looking for the copy routines panicked")),
         };
         let plan = match plan {
-            Err(error) if copies == Wanted::Exact => {
+            Err(error) if matches!(copies, Wanted::Exact | Wanted::Sampled) => {
                 return Err(error.context("the kernel's copies cannot be watched"));
             }
             plan => plan.map_err(|error| no_copies(&error)),
         };
         if let Ok(plan) = &plan {
             plan.describe(&mut kernel);
+            kernel.sampling = u32::from(matches!(copies, Wanted::Auto | Wanted::Sampled));
         }
         Ok(Self {
             btf,

@@ -65,6 +65,8 @@ pub enum Wanted {
     Auto,
     /// At the copy routines, or not at all.
     Exact,
+    /// At the copy routines for a part of the time, or not at all.
+    Sampled,
     /// By what calls return.
     Returns,
 }

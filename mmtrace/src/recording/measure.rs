@@ -130,6 +130,7 @@ impl Measures {
             operations,
             bytes_requested,
             bytes_returned,
+            unwatched_bytes: _,
             copied_to_user_bytes,
             copied_from_user_bytes,
             copied_in_kernel_bytes,

@@ -112,6 +112,9 @@ pub struct Probes {
     pub backend: Backend,
     /// How the copied bytes were found.
     pub copies: Copies,
+    /// How copies were sampled, if they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_sampling: Option<CopySampling>,
     /// The hooks that were attached.
     pub hooks: Vec<Hook>,
     /// What could not be measured, and why.
@@ -176,6 +179,41 @@ impl Copies {
             Self::Returns => "copies by return value",
         }
     }
+}
+
+/// How the copy routines were watched for a part of the time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopySampling {
+    /// How long they were watched.
+    pub watched_ns: u64,
+    /// How long they could have been.
+    pub run_ns: u64,
+    /// In how many pieces.
+    pub windows: u64,
+    /// What watching a copy costs, by the calibration.
+    pub cost_per_copy_ns: u64,
+    /// When the way in which copies are found has changed.
+    pub changes: Vec<CopyChange>,
+    /// By how much the estimates may be off, in 19 of 20 cases, for each path that has any.
+    pub error_bounds: BTreeMap<String, CopyError>,
+}
+
+/// From when on copies were found in another way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyChange {
+    /// Since the command's release.
+    pub at_ns: u64,
+    /// The new way.
+    pub copies: Copies,
+}
+
+/// By how much estimates of a path's copies may be off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyError {
+    /// Of what was copied to the program.
+    pub copied_to_user_bytes: u64,
+    /// Of what was copied from it.
+    pub copied_from_user_bytes: u64,
 }
 
 /// A hook that was attached.
