@@ -123,7 +123,7 @@ impl Sampler {
     /// If the kernel refuses that.
     pub(super) fn look(&mut self) -> Result<()> {
         let now = Instant::now();
-        if self.window % 2 == 1 {
+        if !self.window.is_multiple_of(2) {
             for breakpoint in &mut self.breakpoints {
                 breakpoint.enable()?;
             }
@@ -199,7 +199,7 @@ impl Sampler {
     /// If what was seen cannot be read.
     pub(super) fn end(mut self) -> Result<Option<Sampled>> {
         let now = Instant::now();
-        if self.window % 2 == 0 {
+        if self.window.is_multiple_of(2) {
             let totals = self.totals()?;
             self.end_window(&totals, now);
         }
