@@ -1,14 +1,15 @@
 //! Requests that one call submits and that complete later: of aio and of io_uring.
 
 use mmtrace_common::{
-    FileKey, Lost, Request, RequestKey, RowKey, Thread, call::AIO_SUBMIT, path::Measures,
+    FileKey, Lost, Request, RequestKey, RowKey, Thread, call::AIO_SUBMIT, kernel::COPIES_ALL,
+    path::Measures,
 };
 
 use crate::{
     account::{Slot, add, row},
     copy,
     kernel::{has, kernel},
-    maps::{OTHER, REQUESTS, lose},
+    maps::{OTHER, READ, REQUESTS, WRITE, lose},
     thread::{self, now_ns},
 };
 
@@ -92,13 +93,22 @@ pub extern "C" fn mmtrace_completed(owner: u64, id: u64, result: i64) -> u32 {
         lose(Lost::Completions);
     } else {
         let returned = if result > 0 { result as u64 } else { 0 };
-        let watched = copy::watched(request.window);
-        if watched {
+        // To and from pages the kernel copies by a plain memcpy, where all else goes through one
+        // function: what was returned was copied.
+        let copied = if kernel!(copies) == COPIES_ALL && request.registered != 0 {
+            returned
+        } else {
+            0
+        };
+        let watched = copied != 0 || copy::watched(request.window);
+        if watched && copied == 0 {
             copy::sample(request.row.path, returned);
         }
         let work = Measures {
             bytes_returned: returned,
             unwatched_bytes: if watched { 0 } else { returned },
+            copied_to_user_bytes: if request.row.path == READ { copied } else { 0 },
+            copied_from_user_bytes: if request.row.path == WRITE { copied } else { 0 },
             kernel_time_ns: if request.row.path == OTHER {
                 0
             } else {
