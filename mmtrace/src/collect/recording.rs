@@ -6,7 +6,7 @@ use std::{
     os::unix::ffi::OsStringExt as _,
 };
 
-use mmtrace_common::{FileKey, Path, Program, RowKey};
+use mmtrace_common::{FileKey, Lost, Path, Program, RowKey};
 use nix::sys::utsname::uname;
 
 use super::{
@@ -536,13 +536,16 @@ fn copies_against_returned(recording: &Recording, all_seen: bool) -> Vec<AuditEn
                 format!("of {system} {copied} bytes were copied and {returned} returned")
             })
             .collect();
-        let why = if arguments {
+        let lost = recording.lost.contains_key(Lost::Copies.name());
+        let why = if lost {
+            "copies were lost"
+        } else if arguments {
             "the calls also copy the arrays of their vectors, and aio's requests"
         } else {
             "not all file systems move each byte once by the copy routines"
         };
         let reason = format!("{why}: {}", reasons.join(", "));
-        let coverage = if differing.is_empty() || cached {
+        let coverage = if differing.is_empty() || cached && !lost {
             audit::Coverage::Same
         } else {
             audit::Coverage::Differs(&reason)
