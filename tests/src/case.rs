@@ -147,6 +147,8 @@ impl State {
 /// What a case cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Need {
+    /// The first of the backends that are tried: what the case is about is the same under each.
+    FirstBackend,
     /// A file system that reads from a disk what was put out of the page cache.
     Cold,
     /// A file system that takes `O_DIRECT`.

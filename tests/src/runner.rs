@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 use crate::{
-    case::{Case, Scene, Site, Stdout, rehearse},
+    case::{Case, Need, Scene, Site, Stdout, rehearse},
     check::{Check, Verdict},
     invariants,
     needs::{Here, kernel_preempts_programs},
@@ -116,6 +116,7 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
     } else {
         options.backends.iter().map(String::as_str).collect()
     };
+    let mut first = None;
     for backend in asked {
         if let Some(reason) = tracer.refuses(backend)? {
             // Tracepoints are on every kernel, and who names a backend knows that it is here: what
@@ -130,13 +131,16 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
             }
             continue;
         }
+        let first = *first.get_or_insert(backend);
         let mut batch = Batch {
             tracer: &tracer,
             backend,
             waiting: Vec::new(),
         };
         for (index, case) in cases.iter().enumerate() {
-            if let Some(reason) = here.lacks(&case.needs) {
+            let repeats = case.needs.contains(&Need::FirstBackend) && backend != first;
+            let repeated = repeats.then(|| format!("the same under every backend: see {first}"));
+            if let Some(reason) = repeated.or_else(|| here.lacks(&case.needs)) {
                 tally.report(&case.name, backend, &Verdict::Skipped(reason));
                 continue;
             }
