@@ -59,9 +59,7 @@ pub(crate) fn executed(ctx: &impl EbpfContext, old_tid: u32) {
             end_thread(first);
         }
         if let Some(entry) = first.or_else(|| thread::add(tid)) {
-            // SAFETY: two entries of the map, since their tids differ. Not an assignment: the
-            // compiler would put the thread on the stack in between, which it exceeds.
-            unsafe { core::ptr::copy_nonoverlapping(&raw const *thread, &raw mut *entry, 1) };
+            thread::copy(thread, entry);
             entry.tid = tid;
         }
         thread::mmtrace_remove(old_tid);

@@ -186,6 +186,38 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// How many words of a thread's entry are written at a time. The compiler makes up to 128 stores of
+/// one write; of more it makes a call of a loop over bytes, each of which the verifier looks at.
+const PART: usize = 100;
+
+/// Makes an entry what [`Thread::default`] is: zeros.
+fn clear(thread: &mut Thread) {
+    let words = (&raw mut *thread).cast::<u64>();
+    for first in (0..WORDS).step_by(PART) {
+        // SAFETY: inside the entry, which is plain numbers, for which zeros are a value.
+        unsafe { words.add(first).write_bytes(0, PART.min(WORDS - first)) };
+        in_memory(thread);
+    }
+}
+
+/// Copies one thread's entry to another's.
+pub(crate) fn copy(from: &mut Thread, to: &mut Thread) {
+    let source = (&raw const *from).cast::<u64>();
+    let target = (&raw mut *to).cast::<u64>();
+    for first in (0..WORDS).step_by(PART) {
+        let count = PART.min(WORDS - first);
+        // SAFETY: inside both entries, which are two, of plain numbers.
+        unsafe {
+            target
+                .add(first)
+                .copy_from_nonoverlapping(source.add(first), count)
+        };
+        in_memory(to);
+    }
+}
+
+const WORDS: usize = size_of::<Thread>() / size_of::<u64>();
+
 /// Starts following a thread.
 pub(crate) fn follow(tid: u32, tgid: u32, task: u64, process: u64) {
     // One that a thread before it has left: the kernel has freed that one, or its end was missed.
@@ -193,7 +225,7 @@ pub(crate) fn follow(tid: u32, tgid: u32, task: u64, process: u64) {
     let Some(thread) = found.or_else(|| add(tid)) else {
         return;
     };
-    *thread = Thread::default();
+    clear(thread);
     thread.tid = tid;
     thread.process = process;
     thread.task = task;
