@@ -491,16 +491,6 @@ pub fn do_set_pmd_kretprobe(ctx: RetProbeContext) -> u32 {
 }
 
 /// `do_wp_page(vmf)`: a write to a page that is there and may not be written.
-#[fentry]
-pub fn do_wp_page(ctx: FEntryContext) -> i32 {
-    if let Some(thread) = thread::current_or_worker() {
-        let vmf = fault::as_number(thread, ctx.arg(0));
-        cow::write_protected(thread, vmf);
-    }
-    0
-}
-
-/// As `do_wp_page`.
 #[kprobe]
 pub fn do_wp_page_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(thread) = thread::current_or_worker() {
@@ -510,15 +500,6 @@ pub fn do_wp_page_kprobe(ctx: ProbeContext) -> u32 {
 }
 
 /// `copy_mc_to_kernel(to, from, bytes)`.
-#[fentry]
-pub fn copy_mc_to_kernel(ctx: FEntryContext) -> i32 {
-    if let Some(thread) = thread::current_or_worker() {
-        cow::page_copied(thread, ctx.arg(2));
-    }
-    0
-}
-
-/// As `copy_mc_to_kernel`.
 #[kprobe]
 pub fn copy_mc_to_kernel_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(thread) = thread::current_or_worker() {
@@ -528,16 +509,6 @@ pub fn copy_mc_to_kernel_kprobe(ctx: ProbeContext) -> u32 {
 }
 
 /// `wp_page_copy(vmf)`.
-#[fentry]
-pub fn wp_page_copy(ctx: FEntryContext) -> i32 {
-    if let Some(thread) = thread::current_or_worker() {
-        let vmf = fault::as_number(thread, ctx.arg(0));
-        cow::replaced(thread, vmf);
-    }
-    0
-}
-
-/// As `wp_page_copy`.
 #[kprobe]
 pub fn wp_page_copy_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(thread) = thread::current_or_worker() {
@@ -547,16 +518,6 @@ pub fn wp_page_copy_kprobe(ctx: ProbeContext) -> u32 {
 }
 
 /// `finish_fault(vmf)`.
-#[fentry]
-pub fn finish_fault(ctx: FEntryContext) -> i32 {
-    if let Some(thread) = thread::current_or_worker() {
-        let vmf = fault::as_number(thread, ctx.arg(0));
-        cow::brought_in(thread, vmf);
-    }
-    0
-}
-
-/// As `finish_fault`.
 #[kprobe]
 pub fn finish_fault_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(thread) = thread::current_or_worker() {
@@ -566,16 +527,6 @@ pub fn finish_fault_kprobe(ctx: ProbeContext) -> u32 {
 }
 
 /// `copy_user_large_folio(to, from, address, vma)`, 6.4 on.
-#[fentry]
-pub fn copy_user_large_folio(ctx: FEntryContext) -> i32 {
-    if let Some(thread) = thread::current_or_worker() {
-        let bytes = file::folio_bytes(ctx.arg(0));
-        cow::huge_page_copied(thread, Program::CopyLargeFolio, bytes);
-    }
-    0
-}
-
-/// As `copy_user_large_folio`.
 #[kprobe]
 pub fn copy_user_large_folio_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(thread) = thread::current_or_worker() {
@@ -586,16 +537,6 @@ pub fn copy_user_large_folio_kprobe(ctx: ProbeContext) -> u32 {
 }
 
 /// `copy_user_huge_page(to, from, address, vma, pages)`, before 6.4.
-#[fentry]
-pub fn copy_user_huge_page(ctx: FEntryContext) -> i32 {
-    if let Some(thread) = thread::current_or_worker() {
-        let bytes = u64::from(ctx.arg::<u32>(4)) << kernel::kernel!(page_shift);
-        cow::huge_page_copied(thread, Program::CopyHugePage, bytes);
-    }
-    0
-}
-
-/// As `copy_user_huge_page`.
 #[kprobe]
 pub fn copy_user_huge_page_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(thread) = thread::current_or_worker() {

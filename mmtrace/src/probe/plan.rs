@@ -374,49 +374,11 @@ pub static PLAN: &[Choice] = &[
             Attachment::Kretprobe("alloc_set_pte"),
         )],
     ),
-    // Nothing keeps a task from being preempted where pages are copied: kprobes, as for aio below.
-    Choice {
-        requires: Requirement::PreemptibleTracepoints,
-        ..only(Backend::Fentry, Purpose::PageCopies, FOLIO_COPIES_KPROBES)
-    },
-    only(
-        Backend::Fentry,
-        Purpose::PageCopies,
-        &[
-            hook("wp_page_copy", Attachment::Fentry("wp_page_copy")),
-            hook("finish_fault", Attachment::Fentry("finish_fault")),
-            hook(
-                "copy_user_huge_page",
-                Attachment::Fentry("copy_user_huge_page"),
-            ),
-        ],
-    ),
-    only(
-        Backend::Fentry,
-        Purpose::PageCopies,
-        &[
-            hook("do_wp_page", Attachment::Fentry("do_wp_page")),
-            hook("copy_mc_to_kernel", Attachment::Fentry("copy_mc_to_kernel")),
-            hook("finish_fault", Attachment::Fentry("finish_fault")),
-            hook(
-                "copy_user_large_folio",
-                Attachment::Fentry("copy_user_large_folio"),
-            ),
-        ],
-    ),
-    only(
-        Backend::Kprobe,
-        Purpose::PageCopies,
-        &[
-            hook("wp_page_copy_kprobe", Attachment::Kprobe("wp_page_copy")),
-            hook("finish_fault_kprobe", Attachment::Kprobe("finish_fault")),
-            hook(
-                "copy_user_huge_page_kprobe",
-                Attachment::Kprobe("copy_user_huge_page"),
-            ),
-        ],
-    ),
-    only(Backend::Kprobe, Purpose::PageCopies, FOLIO_COPIES_KPROBES),
+    // Nothing keeps a task from being preempted where pages are copied: not fentry, see above.
+    only(Backend::Fentry, Purpose::PageCopies, PAGE_COPIES),
+    only(Backend::Fentry, Purpose::PageCopies, FOLIO_COPIES),
+    only(Backend::Kprobe, Purpose::PageCopies, PAGE_COPIES),
+    only(Backend::Kprobe, Purpose::PageCopies, FOLIO_COPIES),
     every(Purpose::Waits, &[raw("sched_switch", "sched_switch")]),
     // Where a task can be preempted inside a trampoline's program, kprobes miss less.
     Choice {
@@ -534,8 +496,18 @@ pub static PLAN: &[Choice] = &[
     ),
 ];
 
-/// What tells of copied pages where `wp_page_copy` is no function of its own.
-const FOLIO_COPIES_KPROBES: &[Hook] = &[
+/// What tells of copied pages where copying a page on a write is a function of its own.
+const PAGE_COPIES: &[Hook] = &[
+    hook("wp_page_copy_kprobe", Attachment::Kprobe("wp_page_copy")),
+    hook("finish_fault_kprobe", Attachment::Kprobe("finish_fault")),
+    hook(
+        "copy_user_huge_page_kprobe",
+        Attachment::Kprobe("copy_user_huge_page"),
+    ),
+];
+
+/// What tells of copied pages where it is not.
+const FOLIO_COPIES: &[Hook] = &[
     hook("do_wp_page_kprobe", Attachment::Kprobe("do_wp_page")),
     hook(
         "copy_mc_to_kernel_kprobe",
