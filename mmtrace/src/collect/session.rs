@@ -257,8 +257,9 @@ impl Session {
                 self.alive = alive;
                 deadline = Instant::now() + FREEING;
             }
-            // An event for each thread that is freed would cost every one that ends; this costs a
-            // run's end a millisecond.
+            // Looked at again, up to the limit above: nothing depends on how long this takes. An
+            // event for each thread that is freed would cost every one that ends; this costs a run's
+            // end a millisecond.
             thread::sleep(Duration::from_millis(1));
         }
     }

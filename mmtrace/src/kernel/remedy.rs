@@ -124,6 +124,12 @@ const EVERYTHING: &[Asked] = &[
     Asked::Lockdown,
 ];
 
+/// What lifts a container's filter of system calls.
+const UNFILTERED: &[&str] = &[
+    "docker, podman: --security-opt seccomp=unconfined, or --privileged",
+    "kubernetes: securityContext: {seccompProfile: {type: Unconfined}}, or {privileged: true}",
+];
+
 const PERF: &[Asked] = &[
     Asked::SoftwareEvent,
     Asked::Event,
@@ -231,11 +237,7 @@ static TABLE: &[Remedy] = &[
         when: &[When::Errno(libc::EPERM)],
         meaning: "this process has the capabilities, so something else forbids bpf(2): a filter \
                   of system calls (seccomp), or a security module",
-        lifted_by: &[
-            "docker, podman: --security-opt seccomp=unconfined, or --privileged",
-            "kubernetes: securityContext: {seccompProfile: {type: Unconfined}}, or {privileged: \
-             true}",
-        ],
+        lifted_by: UNFILTERED,
     },
     Remedy {
         asked: &[Asked::Trampoline],
@@ -364,11 +366,7 @@ static TABLE: &[Remedy] = &[
         when: &[When::Errno(libc::EPERM)],
         meaning: "something forbids perf_event_open(2): a filter of system calls (seccomp), a \
                   user namespace, or a security module",
-        lifted_by: &[
-            "docker, podman: --security-opt seccomp=unconfined, or --privileged",
-            "kubernetes: securityContext: {seccompProfile: {type: Unconfined}}, or {privileged: \
-             true}",
-        ],
+        lifted_by: UNFILTERED,
     },
     // kallsyms_show_value(), kernel/ksyms_common.c (kernel/kallsyms.c before 6.5).
     Remedy {
