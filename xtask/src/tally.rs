@@ -4,33 +4,55 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::ops::AddAssign;
 
+/// What begins the line of a failure, in the output of the suite and in ours.
+const FAILURE: &str = "FAILED";
+
 /// How many tests passed, failed and were skipped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
+    /// A line on each failure that had one, to be said again at the end: between thousands of lines
+    /// nobody finds it.
+    pub(crate) failures: Vec<String>,
 }
 
 impl Tally {
-    /// One failed test.
-    pub(crate) const ONE_FAILED: Self = Self {
-        passed: 0,
-        failed: 1,
-        skipped: 0,
-    };
+    /// One failed test, which it prints.
+    pub(crate) fn one_failed(what: &str) -> Self {
+        let line = format!("{FAILURE}: {what}");
+        println!("{line}");
+        Self {
+            failed: 1,
+            failures: vec![line],
+            ..Self::default()
+        }
+    }
 
     /// One skipped test.
-    pub(crate) const ONE_SKIPPED: Self = Self {
-        passed: 0,
-        failed: 0,
-        skipped: 1,
-    };
+    pub(crate) fn one_skipped() -> Self {
+        Self {
+            skipped: 1,
+            ..Self::default()
+        }
+    }
+
+    /// The same, each failure's line beginning with a label.
+    pub(crate) fn labelled(mut self, label: &str) -> Self {
+        for line in &mut self.failures {
+            line.insert_str(0, label);
+        }
+        self
+    }
 
     /// The sum of what the test programs of one `cargo test` say.
     pub(crate) fn of_cargo_test(output: &str) -> Self {
         let mut sum = Self::default();
         for line in output.lines() {
+            if line.starts_with("test ") && line.ends_with(FAILURE) {
+                sum.failures.push(line.into());
+            }
             let Some((_, counts)) = line
                 .strip_prefix("test result: ")
                 .and_then(|rest| rest.split_once(". "))
@@ -46,14 +68,18 @@ impl Tally {
 
     /// What the closing line of the integration suite says; `None` without such a line.
     pub(crate) fn of_suite(output: &str) -> Option<Self> {
-        output.lines().rev().find_map(|line| {
+        let mut tally = output.lines().rev().find_map(|line| {
             let tally = Self {
                 passed: count(line, "passed"),
                 failed: count(line, "failed"),
                 skipped: count(line, "skipped"),
+                failures: Vec::new(),
             };
             (tally.to_string() == line.trim_end()).then_some(tally)
-        })
+        })?;
+        let failed = output.lines().filter(|line| line.starts_with(FAILURE));
+        tally.failures = failed.map(str::to_owned).collect();
+        Some(tally)
     }
 }
 
@@ -62,6 +88,7 @@ impl AddAssign for Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -71,6 +98,7 @@ impl fmt::Display for Tally {
             passed,
             failed,
             skipped,
+            ..
         } = self;
         write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
     }
@@ -151,26 +179,21 @@ mod tests {
     #[test]
     fn cargo_test_results_add_up() {
         let output = "running 4 tests\n\
+            test tally::tests::one ... FAILED\n\
             test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
             test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.1s\n";
-        let sum = Tally {
-            passed: 13,
-            failed: 2,
-            skipped: 1,
-        };
-        assert_eq!(Tally::of_cargo_test(output), sum);
+        let sum = Tally::of_cargo_test(output);
+        assert_eq!(sum.to_string(), "13 passed, 2 failed, 1 skipped");
+        assert_eq!(sum.failures, ["test tally::tests::one ... FAILED"]);
     }
 
     #[test]
     fn the_suite_is_counted_by_its_closing_line_alone() {
-        let closing = Tally {
-            passed: 12,
-            failed: 0,
-            skipped: 3,
-        };
-        let output =
-            "ok one\n1 passed, 1 failed, 1 skipped (says a case)\n12 passed, 0 failed, 3 skipped\n";
-        assert_eq!(Tally::of_suite(output), Some(closing));
+        let output = "ok one\nFAILED two [fentry]: 1, must be 2\n\
+            1 passed, 1 failed, 1 skipped (says a case)\n12 passed, 1 failed, 3 skipped\n";
+        let tally = Tally::of_suite(output).unwrap().labelled("7 ext4 ");
+        assert_eq!(tally.to_string(), "12 passed, 1 failed, 3 skipped");
+        assert_eq!(tally.failures, ["7 ext4 FAILED two [fentry]: 1, must be 2"]);
         assert_eq!(Tally::of_suite("ok one\n"), None);
     }
 }

@@ -83,6 +83,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         heading("the suite in virtual machines, each line with its kernel and what is tried there");
         tally += suite.run_in_vms(&suite.machines(&ready_kernels)?)?;
     }
+    if !tally.failures.is_empty() {
+        heading("what failed");
+        for line in &tally.failures {
+            println!("{line}");
+        }
+    }
     println!("\n{tally}");
     Ok(if tally.failed == 0 {
         ExitCode::SUCCESS
@@ -94,7 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 /// A whole suite that cannot run is one skipped test.
 fn skipped(reason: &str, kernel: &str) -> Tally {
     println!("skipped ({reason}): the suite on {kernel}");
-    Tally::ONE_SKIPPED
+    Tally::one_skipped()
 }
 
 fn heading(text: &str) {
@@ -115,8 +121,7 @@ fn crate_tests() -> Result<Tally> {
     let (succeeded, output) = run_and_keep(&mut test)?;
     let mut tally = Tally::of_cargo_test(&output);
     if !succeeded && tally.failed == 0 {
-        println!("FAILED: cargo test failed before its tests ended");
-        tally += Tally::ONE_FAILED;
+        tally += Tally::one_failed("cargo test failed before its tests ended");
     }
     Ok(tally)
 }
@@ -328,14 +333,12 @@ impl Suite<'_> {
             kernel,
             &machine,
             &command,
-            Tee::labelled(label),
+            Tee::labelled(&label),
             io::stderr(),
         ) {
-            Ok((status, output, _)) => Ok(count(&output.text(), status == 0)),
-            Err(error) => {
-                println!("FAILED: {error:#}");
-                Ok(Tally::ONE_FAILED)
-            }
+            Ok((status, output, _)) => Ok(count(&output.text(), status == 0).labelled(&label)),
+            // What it printed by then counts for nothing.
+            Err(error) => Ok(Tally::one_failed(&format!("{error:#}")).labelled(&label)),
         }
     }
 }
@@ -343,12 +346,10 @@ impl Suite<'_> {
 /// What the suite's run counts as.
 fn count(output: &str, succeeded: bool) -> Tally {
     let Some(mut tally) = Tally::of_suite(output) else {
-        println!("FAILED: the suite ended without its closing line");
-        return Tally::ONE_FAILED;
+        return Tally::one_failed("the suite ended without its closing line");
     };
     if !succeeded && tally.failed == 0 {
-        println!("FAILED: the suite failed, though none of its cases did");
-        tally += Tally::ONE_FAILED;
+        tally += Tally::one_failed("the suite failed, though none of its cases did");
     }
     tally
 }

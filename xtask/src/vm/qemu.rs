@@ -23,8 +23,20 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long it may take to turn itself off after its report.
 const POWER_OFF_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much of the console's end an error shows.
-const CONSOLE_TAIL_LINES: usize = 40;
+/// How much of the console an error shows: from where the kernel begins to complain, or of its end.
+const CONSOLE_LINES: usize = 60;
+
+/// What a line of the console has that tells of a kernel in trouble.
+const TROUBLE: [&str; 8] = [
+    "BUG:",
+    "Oops",
+    "Kernel panic",
+    "general protection fault",
+    "invalid opcode",
+    "int3:",
+    "soft lockup",
+    "Out of memory:",
+];
 
 /// A machine to run.
 pub(crate) struct Machine<'a> {
@@ -86,7 +98,7 @@ impl Machine<'_> {
         let panicked = |_| anyhow!("passing the machine's output on panicked");
         let stdout = stdout.join().map_err(panicked)?;
         let stderr = stderr.join().map_err(panicked)?;
-        let status = outcome.map_err(|error| anyhow!("{error:#}{}", self.console_tail()))?;
+        let status = outcome.map_err(|error| anyhow!("{error:#}{}", self.last_words()))?;
         Ok((status, stdout?, stderr?))
     }
 
@@ -129,8 +141,8 @@ impl Machine<'_> {
         self.dir.join("console.log")
     }
 
-    /// What QEMU complained of, and the last lines of the console, for an error message.
-    fn console_tail(&self) -> String {
+    /// What QEMU and the kernel complained of, for an error message.
+    fn last_words(&self) -> String {
         let read = |path: PathBuf| {
             fs::read(path)
                 .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -138,9 +150,8 @@ impl Machine<'_> {
         };
         let complaints = read(self.dir.join("qemu.log"));
         let console = read(self.console());
-        let lines: Vec<&str> = console.lines().collect();
-        let tail = lines[lines.len().saturating_sub(CONSOLE_TAIL_LINES)..].join("\n");
-        format!("\n{complaints}--- the console's last lines ---\n{tail}\n---")
+        let console = telling_part(&console);
+        format!("\n{complaints}--- the console ---\n{console}\n---")
     }
 
     fn command(&self) -> Result<Command> {
@@ -262,6 +273,22 @@ fn kvm_works() -> bool {
     probe().unwrap_or(false)
 }
 
+/// The lines of a console that say what went wrong, or the last ones.
+fn telling_part(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().collect();
+    let end = lines.len().saturating_sub(CONSOLE_LINES);
+    let from = lines
+        .iter()
+        .position(|line| TROUBLE.iter().any(|word| line.contains(word)))
+        .map_or(end, |first| first.min(end));
+    lines[from..]
+        .iter()
+        .take(CONSOLE_LINES)
+        .copied()
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
 /// Copies to the end, passing each piece on at once, and returns where it went.
 fn copy<W: Write>(mut from: PipeReader, mut to: W) -> io::Result<W> {
     io::copy(&mut from, &mut to)?;
@@ -282,4 +309,20 @@ fn receive(from: PipeReader) -> Receiver<Report> {
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_console_is_shown_from_where_the_trouble_began() {
+        let numbered =
+            |range: std::ops::Range<usize>| range.map(|n| format!("line {n}\n")).collect();
+        let calm: String = numbered(0..100);
+        assert!(telling_part(&calm).starts_with("line 40\n"));
+        let trouble = format!("{calm}BUG: unable to handle\n{calm}");
+        assert!(telling_part(&trouble).starts_with("BUG: unable to handle\nline 0\n"));
+        assert_eq!(telling_part("BUG: one\nand two"), "BUG: one\nand two");
+    }
 }
