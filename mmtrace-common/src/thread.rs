@@ -148,6 +148,18 @@ pub struct Copies {
     pub last: LastCopy,
 }
 
+/// Where a walk from a file up to its root is.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Walk {
+    /// The `dentry` that is next.
+    pub dentry: u64,
+    /// The `vfsmount` that it is in.
+    pub vfsmount: u64,
+    /// 1 when there is nothing above.
+    pub ended: u64,
+}
+
 /// In [`Thread::ran`]: the program of `mm_filemap_add_to_page_cache`.
 pub const RAN_CACHE_FILLED: u32 = 1;
 /// In [`Thread::ran`]: the program of `block_bio_queue`.
@@ -173,8 +185,8 @@ pub struct Thread {
     /// [`RAN_CACHE_FILLED`] and [`RAN_BIO_QUEUE`]: which raw tracepoint's program has just counted
     /// what the tracepoint's event tells next.
     pub ran: u32,
-    /// Where a walk from a file up to its root goes on: `dentry` and `vfsmount`.
-    pub walk: [u64; 2],
+    /// Where a walk from a file up to its root is.
+    pub walk: Walk,
     /// When it began to wait for the disk; 0: it does not.
     pub wait_started_ns: u64,
     /// `task_struct.min_flt` and `maj_flt` when it was followed, less what was counted since.

@@ -451,11 +451,29 @@ pub extern "C" fn mmtrace_look_up(tid: u32, descriptor: i32) -> u32 {
 }
 
 /// Bytes that an array of `struct iovec` stands for.
+///
+/// In two loops, one in the other, each in a function of its own: the verifier goes through a loop
+/// round by round, but through such a function only once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_vector_bytes(address: u64, count: u64) -> u64 {
+    let mut sum = 0;
+    for block in 0..MAX_VECTORS.div_ceil(AT_ONCE) {
+        let first = block * AT_ONCE;
+        if first >= count {
+            break;
+        }
+        sum += mmtrace_some_vectors_bytes(address + first * VECTOR_BYTES, count - first);
+    }
+    sum
+}
+
+/// The same of the first [`AT_ONCE`] of `count` vectors.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_some_vectors_bytes(address: u64, count: u64) -> u64 {
     let mut sum = 0u64;
-    for block in 0..MAX_VECTORS.div_ceil(VECTORS_READ) {
+    for block in 0..AT_ONCE / VECTORS_READ {
         let first = block * VECTORS_READ;
         if first >= count {
             break;
@@ -465,13 +483,13 @@ pub extern "C" fn mmtrace_vector_bytes(address: u64, count: u64) -> u64 {
         // branch, of which the verifier would follow both ways in each round.
         let left = count - first;
         let all = less(left, VECTORS_READ);
-        let bytes = ((all * left + (1 - all) * VECTORS_READ) & VECTORS_MASK) * 16;
+        let bytes = ((all * left + (1 - all) * VECTORS_READ) & VECTORS_MASK) * VECTOR_BYTES;
         // SAFETY: `vectors` has room for VECTORS_MASK of 16 bytes; the helper checks the address.
         unsafe {
             generated::bpf_probe_read_user(
                 vectors.as_mut_ptr().cast(),
                 bytes as u32,
-                (address + first * 16) as *const _,
+                (address + first * VECTOR_BYTES) as *const _,
             )
         };
         for [_, length] in &vectors[..VECTORS_READ as usize] {
@@ -481,8 +499,12 @@ pub extern "C" fn mmtrace_vector_bytes(address: u64, count: u64) -> u64 {
     sum
 }
 
+/// Bytes of a `struct iovec`.
+const VECTOR_BYTES: u64 = 16;
 /// `UIO_MAXIOV`: the kernel takes no more in one call.
 const MAX_VECTORS: u64 = 1024;
+/// How many one call of the inner function looks at.
+const AT_ONCE: u64 = 12 * VECTORS_READ;
 /// How many are read at a time: few, since the calls that lead here share 512 bytes of stack.
 const VECTORS_READ: u64 = 7;
 /// A mask that shows the verifier that they are not more than the stack has room for.

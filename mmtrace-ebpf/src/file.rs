@@ -5,7 +5,7 @@ use aya_ebpf::{
     maps::ring_buf::RingBufEntry,
 };
 use mmtrace_common::{
-    EventKind, FileEvent, FileKey, Lost,
+    EventKind, FileEvent, FileKey, Lost, Thread,
     event::{NAME_BYTES, PATH_BYTES},
 };
 
@@ -132,6 +132,7 @@ pub(crate) fn path_for(file: u64, inode: u64, path: u32) -> u32 {
 }
 
 /// Tells user space a file's name, once, from a `struct file`: as the process sees it.
+#[inline(always)]
 pub(crate) fn tell_name(key: FileKey, file: u64, inode: u64) {
     if is_none(&key) {
         return;
@@ -145,7 +146,7 @@ pub(crate) fn tell_name(key: FileKey, file: u64, inode: u64) {
         if more == 0 {
             break;
         }
-        more = mmtrace_announce_more(key.inode, rest_of(key));
+        more = mmtrace_announce(key.inode, rest_of(key), 0, 0);
     }
 }
 
@@ -208,43 +209,35 @@ fn key_from(number: u64, rest: u64) -> FileKey {
 /// Tells a [`FileEvent`] with its path: the names from the file up, each ending in a zero, which
 /// user space turns round. It is put together in the ring buffer itself: space of a CPU's own
 /// could be taken by another thread's program, where trampolines can be preempted. Says whether
-/// there is more of the path.
+/// there is more of the path: that is told in the next event, without an inode.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_announce(number: u64, rest: u64, inode: u64, file: u64) -> u32 {
     let key = key_from(number, rest);
-    let dentry = pointer(file, kernel!(file_dentry));
-    let mount = pointer(file, kernel!(file_mnt));
-    let Some(mut record) = new_record(key, 2) else {
+    let Some(thread) = thread::current() else {
+        lose(Lost::FileNames);
+        return 0;
+    };
+    if inode != 0 && !note_told(key, 2) {
+        return 0;
+    }
+    let Some(mut record) = new_record() else {
         return 0;
     };
     let target = record.as_mut_ptr();
     // SAFETY: the reserved space is as large as a FileRecord, which is plain integers; every part
     // that user space reads is written here.
     let target = unsafe { &mut *target };
-    describe(target, key, inode, dentry);
-    let more = walk_up(target, dentry, mount);
-    record.submit(0);
-    more
-}
-
-/// Tells the next part of the path that [`mmtrace_announce`] began; says whether there is more.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn mmtrace_announce_more(number: u64, rest: u64) -> u32 {
-    let Some(thread) = thread::current() else {
-        return 0;
-    };
-    let Some(mut record) = EVENTS.reserve::<FileRecord>(0) else {
-        lose(Lost::FileNames);
-        return 0;
-    };
-    let target = record.as_mut_ptr();
-    // SAFETY: as in mmtrace_announce; of the event, user space reads only what is written here.
-    let target = unsafe { &mut *target };
-    target.event.header.kind = EventKind::FileMore as u32;
-    target.event.file = key_from(number, rest);
-    let more = walk_up(target, thread.walk[0], thread.walk[1]);
+    if inode == 0 {
+        target.event.header.kind = EventKind::FileMore as u32;
+        target.event.file = key;
+    } else {
+        let dentry = pointer(file, kernel!(file_dentry));
+        describe(target, key, inode, dentry);
+        set!(thread.walk.dentry, dentry);
+        set!(thread.walk.vfsmount, pointer(file, kernel!(file_mnt)));
+    }
+    let more = walk_up(thread, target);
     record.submit(0);
     more
 }
@@ -254,7 +247,10 @@ pub extern "C" fn mmtrace_announce_more(number: u64, rest: u64) -> u32 {
 #[inline(never)]
 pub extern "C" fn mmtrace_announce_inode(number: u64, rest: u64, inode: u64) -> u32 {
     let key = key_from(number, rest);
-    let Some(mut record) = new_record(key, 1) else {
+    if !note_told(key, 1) {
+        return 0;
+    }
+    let Some(mut record) = new_record() else {
         return 0;
     };
     let target = record.as_mut_ptr();
@@ -267,22 +263,28 @@ pub extern "C" fn mmtrace_announce_inode(number: u64, rest: u64, inode: u64) -> 
     if is_internal(inode) {
         target.event.mode = 0;
     }
-    set!(target.walk.at, 0);
+    set!(target.at, 0);
     if alias != 0 {
         append(target, dentry);
     }
-    target.event.header.text_bytes = get!(target.walk.at) as u32;
+    target.event.header.text_bytes = get!(target.at) as u32;
     record.submit(0);
     0
 }
 
-/// Room for a file's event, if it is to be told. `told`: what [`NAMED`] says from then on.
+/// Makes [`NAMED`] say `told` of a file from now on; if it cannot, the file is not told.
 #[inline(always)]
-fn new_record(key: FileKey, told: u32) -> Option<RingBufEntry<FileRecord>> {
-    if NAMED.insert(&key, &told, 0).is_err() {
+fn note_told(key: FileKey, told: u32) -> bool {
+    let noted = NAMED.insert(&key, &told, 0).is_ok();
+    if !noted {
         lose(Lost::FileNames);
-        return None;
     }
+    noted
+}
+
+/// Room for a file's event.
+#[inline(always)]
+fn new_record() -> Option<RingBufEntry<FileRecord>> {
     let record = EVENTS.reserve::<FileRecord>(0);
     if record.is_none() {
         lose(Lost::FileNames);
@@ -320,16 +322,6 @@ struct FileRecord {
     event: FileEvent,
     /// Room for one name beyond the longest path, so that masked offsets stay inside.
     text: [u8; PATH_BYTES + NAME_BYTES],
-    walk: Walk,
-}
-
-/// Where the walk from a file up to its root is.
-#[repr(C)]
-struct Walk {
-    dentry: u64,
-    vfsmount: u64,
-    root_dentry: u64,
-    root_mount: u64,
     /// Bytes of text so far.
     at: u64,
 }
@@ -337,79 +329,70 @@ struct Walk {
 /// How many directories and mount points are gone up in one part.
 const DEPTH: u32 = 24;
 
-/// Writes the names from `dentry` up into the record's text; says whether there are more.
+/// Writes the names from where the thread's walk is up into the record's text; says whether there
+/// are more.
 ///
-/// The walk's state lives in the record, not in registers: so the verifier sees the same unknown
+/// The walk's state lives in memory, not in registers: so the verifier sees the same unknown
 /// numbers at the start of each round, and looks at a round once, not once for each way to get
 /// there.
 #[inline(always)]
-fn walk_up(record: &mut FileRecord, dentry: u64, vfsmount: u64) -> u32 {
-    // SAFETY: no arguments; the current task always exists.
-    let fs = pointer(unsafe { bpf_get_current_task() }, kernel!(task_fs));
-    set!(record.walk.dentry, dentry);
-    set!(record.walk.vfsmount, vfsmount);
-    set!(
-        record.walk.root_dentry,
-        pointer(fs, kernel!(fs_root_dentry))
-    );
-    set!(record.walk.root_mount, pointer(fs, kernel!(fs_root_mnt)));
-    set!(record.walk.at, 0);
+fn walk_up(thread: &mut Thread, record: &mut FileRecord) -> u32 {
+    set!(record.at, 0);
     let mut complete = 0;
     for _ in 0..DEPTH {
-        if !step(record) {
+        let dentry = thread::elsewhere(thread, |tid| mmtrace_step(tid));
+        // A file of no directory has its whole name here (memfd); a root's is "/".
+        let ended = get!(thread.walk.ended);
+        if dentry != 0 && (ended == 0 || get!(record.at) == 0) {
+            append(record, dentry);
+        }
+        if ended != 0 {
             complete = 1;
             break;
         }
     }
-    record.event.header.text_bytes = get!(record.walk.at) as u32;
+    record.event.header.text_bytes = get!(record.at) as u32;
     record.event.complete = complete;
-    if complete == 0
-        && let Some(thread) = thread::current()
-    {
-        thread.walk = [get!(record.walk.dentry), get!(record.walk.vfsmount)];
-    }
     1 - complete
 }
 
-/// Goes up one directory or mount point; says whether there may be more.
-#[inline(always)]
-fn step(record: &mut FileRecord) -> bool {
-    let dentry = get!(record.walk.dentry);
-    let vfsmount = get!(record.walk.vfsmount);
-    if dentry == 0
-        || (dentry == get!(record.walk.root_dentry) && vfsmount == get!(record.walk.root_mount))
-    {
-        return false;
+/// Goes up one directory or mount point, and says of which dentry the name is next, 0 if of none.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_step(tid: u32) -> u64 {
+    let Some(thread) = thread::by_tid(tid) else {
+        return 0;
+    };
+    let walk = &mut thread.walk;
+    walk.ended = 1;
+    let (dentry, vfsmount) = (walk.dentry, walk.vfsmount);
+    // SAFETY: no arguments; the current task always exists.
+    let fs = pointer(unsafe { bpf_get_current_task() }, kernel!(task_fs));
+    let root = pointer(fs, kernel!(fs_root_dentry));
+    if dentry == 0 || (dentry == root && vfsmount == pointer(fs, kernel!(fs_root_mnt))) {
+        return 0;
     }
     if vfsmount != 0 && dentry == pointer(vfsmount, kernel!(vfsmount_root)) {
         // On to the directory that this file system is mounted on.
         let mount = vfsmount - u64::from(kernel!(mount_mnt));
         let above = pointer(mount, kernel!(mount_parent));
-        if above == 0 || above == mount {
-            return false;
+        if above != 0 && above != mount {
+            walk.dentry = pointer(mount, kernel!(mount_mountpoint));
+            walk.vfsmount = above + u64::from(kernel!(mount_mnt));
+            walk.ended = 0;
         }
-        set!(
-            record.walk.dentry,
-            pointer(mount, kernel!(mount_mountpoint))
-        );
-        set!(record.walk.vfsmount, above + u64::from(kernel!(mount_mnt)));
-        return true;
+        return 0;
     }
-    let parent = pointer(dentry, kernel!(dentry_parent));
-    // A file of no directory has its whole name here (memfd); a root's is "/".
-    let top = parent == dentry;
-    if !top || get!(record.walk.at) == 0 {
-        append(record, dentry);
-    }
-    set!(record.walk.dentry, parent);
-    !top
+    walk.dentry = pointer(dentry, kernel!(dentry_parent));
+    walk.ended = u64::from(walk.dentry == dentry);
+    dentry
 }
 
 /// Appends a dentry's name with its terminating zero.
 #[inline(always)]
 fn append(record: &mut FileRecord, dentry: u64) {
     let name = pointer(dentry, kernel!(dentry_name));
-    let at = get!(record.walk.at);
+    let at = get!(record.at);
     let start = (at as usize) & (PATH_BYTES - 1);
     // SAFETY: `start` is below PATH_BYTES, and NAME_BYTES more are there.
     let target = unsafe { record.text.as_mut_ptr().add(start) };
@@ -418,7 +401,7 @@ fn append(record: &mut FileRecord, dentry: u64) {
         unsafe { bpf_probe_read_kernel_str(target.cast(), NAME_BYTES as u32, name as *const _) };
     let end = at + length as u64;
     if length > 0 && end <= PATH_BYTES as u64 {
-        set!(record.walk.at, end);
+        set!(record.at, end);
     }
 }
 

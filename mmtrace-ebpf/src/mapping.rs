@@ -18,28 +18,33 @@ const ATTEMPTS: u32 = 16;
 pub extern "C" fn mmtrace_find(mm: u64, address: u64) -> u64 {
     for _ in 0..ATTEMPTS {
         let vma = mmtrace_walk(mm, address);
-        // What a walk through nodes in change leads to need not be the mapping of the address.
-        if vma != 0
-            && address >= pointer(vma, kernel!(vma_start))
-            && address < pointer(vma, kernel!(vma_end))
-        {
+        if vma != 0 {
             return vma;
         }
     }
     0
 }
 
-/// What one walk down the tree finds for an address, or 0.
+/// The mapping of an address that one walk down the tree finds, or 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_walk(mm: u64, address: u64) -> u64 {
     if mm == 0 {
         return 0;
     }
-    if has(kernel!(mm_maple_root)) {
+    let vma = if has(kernel!(mm_maple_root)) {
         in_maple_tree(pointer(mm, kernel!(mm_maple_root)), address)
     } else {
         in_rb_tree(pointer(mm, kernel!(mm_rb_root)), address)
+    };
+    // What a walk through nodes in change leads to need not be the mapping of the address.
+    if vma != 0
+        && address >= pointer(vma, kernel!(vma_start))
+        && address < pointer(vma, kernel!(vma_end))
+    {
+        vma
+    } else {
+        0
     }
 }
 
@@ -53,42 +58,52 @@ const ARANGE_64: u64 = 3;
 const LEVELS: u32 = 8;
 
 /// Walks the maple tree: internal nodes and leaves hold pivots, the last index of each slot.
-///
-/// What goes from one level to the next is read by the helper into `entry`, and what is computed in
-/// between has no branches: so the verifier looks at a level once, not once for each way through
-/// it (6.1's gives up otherwise).
 #[inline(always)]
 fn in_maple_tree(root: u64, address: u64) -> u64 {
-    // An entry is a node's address, its type in bits 3 to 6; the lowest two bits tell a node from
-    // a value at the root (a tree with a single entry has the value there).
-    if root & 3 != 2 {
-        return 0;
-    }
     let mut entry = root;
-    let mut words = [0u64; RANGE_PIVOTS as usize + 1];
-    for _ in 0..LEVELS {
-        // SAFETY: a valid local; volatile, since the helper has written it.
-        let this = unsafe { core::ptr::read_volatile(&raw const entry) };
-        let node = this & !0xff;
-        let kind = (this >> 3) & 0xf;
-        if !fill(&mut words, node) {
+    for level in 0..LEVELS {
+        // The lowest two bits tell a node from a value at the root (a tree with a single entry has
+        // the value there).
+        if level == 0 && entry & 3 != 2 {
             return 0;
         }
-        // A node that was replaced points to itself as its parent.
-        if words[0] & !0xff == node {
-            return 0;
-        }
-        let fewer = less(kind ^ ARANGE_64, 1);
-        let slot = slot_of(&words, fewer, address);
-        let pivots = RANGE_PIVOTS - fewer * (RANGE_PIVOTS - ARANGE_PIVOTS);
-        if !fill(&mut entry, node + 8 * (1 + pivots + slot)) {
-            return 0;
-        }
-        if kind <= LEAF_64 {
+        let kind = kind_of(entry);
+        entry = mmtrace_level(entry, address);
+        if entry == 0 || kind <= LEAF_64 {
             return entry;
         }
     }
     0
+}
+
+/// A node's type, in bits 3 to 6 of what points to it.
+#[inline(always)]
+fn kind_of(entry: u64) -> u64 {
+    (entry >> 3) & 0xf
+}
+
+/// What a node of the maple tree has for an address: a node, or from a leaf, a mapping; 0 if the
+/// node cannot be read or is no longer part of the tree.
+///
+/// In a function of its own, which the verifier looks at once and not once for each level. What is
+/// computed has no branches, so that it looks once, not for each way through (6.1's gives up
+/// otherwise).
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_level(entry: u64, address: u64) -> u64 {
+    let mut words = [0u64; RANGE_PIVOTS as usize + 1];
+    let node = entry & !0xff;
+    if !fill(&mut words, node) {
+        return 0;
+    }
+    // A node that was replaced points to itself as its parent.
+    if words[0] & !0xff == node {
+        return 0;
+    }
+    let fewer = less(kind_of(entry) ^ ARANGE_64, 1);
+    let slot = slot_of(&words, fewer, address);
+    let pivots = RANGE_PIVOTS - fewer * (RANGE_PIVOTS - ARANGE_PIVOTS);
+    pointer(node + 8 * (1 + pivots + slot), 0)
 }
 
 /// Which slot of a node an address is in: as many as there are pivots below it. `fewer` is 1 for a
