@@ -149,6 +149,10 @@ impl State {
 pub(crate) enum Need {
     /// The first of the backends that are tried: what the case is about is the same under each.
     FirstBackend,
+    /// A kernel that takes breakpoints on its code.
+    Copies,
+    /// A processor that may be taken away.
+    Hotplug,
     /// A file system that reads from a disk what was put out of the page cache.
     Cold,
     /// A file system that takes `O_DIRECT`.
@@ -206,6 +210,8 @@ pub(crate) struct Scene {
     pub(crate) alone: bool,
     /// mmtrace waits for everything that it started.
     pub(crate) wait_descendants: bool,
+    /// How copies must have been found, if not in the best way that there is.
+    pub(crate) copies: Option<&'static str>,
     /// More options for mmtrace.
     pub(crate) options: Vec<&'static str>,
     /// Another copy of mmtrace than the one under test.
@@ -237,6 +243,7 @@ impl Scene {
             stdout: Stdout::Exactly(Vec::new()),
             alone: false,
             wait_descendants: false,
+            copies: None,
             options: Vec::new(),
             tracer: None,
             unseen_disk_reads: false,
@@ -302,6 +309,14 @@ impl Scene {
         Self {
             options: options.to_vec(),
             ..self.unshared()
+        }
+    }
+
+    /// With copies found so.
+    pub(crate) fn with_copies(self, copies: &'static str) -> Self {
+        Self {
+            copies: Some(copies),
+            ..self
         }
     }
 

@@ -201,7 +201,7 @@ impl<'a> Check<'a> {
     }
 
     /// The recording.
-    pub(crate) fn recording(&self) -> &Recording {
+    pub(crate) fn recording(&self) -> &'a Recording {
         self.recording
     }
 
@@ -308,6 +308,13 @@ impl<'a> Check<'a> {
     /// Whether this run had hooks for a purpose that not every backend serves.
     pub(crate) fn serves(&self, purpose: &str) -> bool {
         self.recording.missing(purpose).is_none()
+    }
+
+    /// What another recording fails at, this one does.
+    pub(crate) fn takes_over(&mut self, other: Check<'_>) {
+        self.compared += other.compared;
+        self.failures.extend(other.failures);
+        self.unavailable = self.unavailable.take().or(other.unavailable);
     }
 
     /// How the case went.

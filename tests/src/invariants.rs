@@ -9,14 +9,26 @@ use crate::{
     truth::End,
 };
 
-/// Everything that is wrong with a recording of a command that ended by `end`, and must have lost
-/// so much of what `lost` says.
-pub(crate) fn violations(
-    recording: &Recording,
-    end: End,
-    lost: Option<(&str, u64)>,
-    backend: &str,
-) -> Vec<String> {
+/// What a recording must say.
+pub(crate) struct Expected<'a> {
+    /// How the command ended.
+    pub(crate) end: End,
+    /// What was lost, and how much of it; nothing else may be.
+    pub(crate) lost: Option<(&'a str, u64)>,
+    /// The backend that was used.
+    pub(crate) backend: &'a str,
+    /// How copies were found.
+    pub(crate) copies: &'a str,
+}
+
+/// Everything that is wrong with a recording.
+pub(crate) fn violations(recording: &Recording, expected: &Expected<'_>) -> Vec<String> {
+    let &Expected {
+        end,
+        lost,
+        backend,
+        copies,
+    } = expected;
     let mut wrong = Vec::new();
     if recording.backend() != backend {
         wrong.push(format!(
@@ -57,7 +69,10 @@ pub(crate) fn violations(
     for known in KNOWN {
         wrong.extend(calibration(recording, backend, known));
     }
-    wrong.extend(copies(recording));
+    if recording.copies() != copies {
+        let found = recording.copies();
+        wrong.push(format!("copies: recorded {found}, must be {copies}"));
+    }
     wrong.extend(unwatched(recording));
     wrong.extend(sums(recording));
     wrong
@@ -113,17 +128,6 @@ pub(crate) fn copies_here() -> &'static str {
     } else {
         "returns"
     }
-}
-
-/// What is wrong with how copies were found.
-fn copies(recording: &Recording) -> Option<String> {
-    let expected = copies_here();
-    (recording.copies() != expected).then(|| {
-        format!(
-            "copies: recorded {}, must be {expected}",
-            recording.copies()
-        )
-    })
 }
 
 /// Which of the bytes that every run watches the audit does not mention. That they are as they must

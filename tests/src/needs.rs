@@ -12,9 +12,10 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     case::{Need, find_program, rehearse, words},
-    cases::cow::Hugetlb,
+    cases::{cow::Hugetlb, watched::SWITCH},
     cgroup::IoLimit,
     files, mounts,
+    tracer::copies_can_be_watched,
     workload::can_have_a_ring,
 };
 
@@ -55,6 +56,17 @@ fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result
     match need {
         // The runner knows which that is.
         Need::FirstBackend => Ok(()),
+        Need::Copies => {
+            ensure!(
+                copies_can_be_watched(),
+                "this kernel takes no breakpoints on its code"
+            );
+            Ok(())
+        }
+        Need::Hotplug => {
+            ensure!(scratch_disks > 0, "this machine is not thrown away");
+            fs::write(SWITCH, "1").context("no processor can be taken away")
+        }
         Need::Cold => try_cold(directory),
         Need::DirectIo => try_direct(directory),
         Need::Program(name) => find_program(name)

@@ -46,8 +46,23 @@ pub(crate) struct Target {
 struct Probes {
     backend: String,
     copies: String,
+    copy_sampling: Option<CopySampling>,
     hooks: Vec<Counted>,
     unavailable: Vec<Unavailable>,
+}
+
+/// For how much of the time copies were watched.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CopySampling {
+    pub(crate) watched_ns: u64,
+    pub(crate) run_ns: u64,
+    pub(crate) error_bounds: BTreeMap<String, CopyError>,
+}
+
+/// By how much what was copied on a path may be off.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct CopyError {
+    pub(crate) copied_to_user_bytes: u64,
 }
 
 /// A hook that was attached, and what for.
@@ -181,6 +196,11 @@ impl Recording {
     /// How copies were found.
     pub(crate) fn copies(&self) -> &str {
         &self.probes.copies
+    }
+
+    /// For how much of the time, if not for all.
+    pub(crate) fn copy_sampling(&self) -> Option<&CopySampling> {
+        self.probes.copy_sampling.as_ref()
     }
 
     /// Why `measure` is null on `path`.

@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use crate::{
     case::{Case, Need, Scene, Site, Stdout, rehearse},
     check::{Check, Verdict},
-    invariants,
+    invariants::{self, Expected},
     needs::{Here, kernel_preempts_programs},
     recording::Recording,
     tracer::{Traced, Tracer, last_lines},
@@ -245,7 +245,13 @@ fn run_alone(tracer: &Tracer, backend: &str, ready: &Ready) -> anyhow::Result<Ve
         Ok(recording) => recording,
         Err(error) => return Ok(Verdict::Failed(vec![format!("{error:#}")])),
     };
-    let mut wrong = faults_of_run(&traced, &recording, scene.end, scene.lost, backend);
+    let expected = Expected {
+        end: scene.end,
+        lost: scene.lost,
+        backend,
+        copies: scene.copies.unwrap_or(invariants::copies_here()),
+    };
+    let mut wrong = faults_of_run(&traced, &recording, &expected);
     wrong.extend(invariants::wrong_audit(&recording, scene.unseen_disk_reads));
     let processes = match &kernel {
         Some(kernel) => recording.tree(kernel.pid),
@@ -281,8 +287,13 @@ impl Batch<'_> {
         let name = format!("shared run from {}", first.name);
         match self.trace(&waiting) {
             Ok((traced, recording, kernels)) => {
-                let mut wrong =
-                    faults_of_run(&traced, &recording, End::Exit(0), None, self.backend);
+                let expected = Expected {
+                    end: End::Exit(0),
+                    lost: None,
+                    backend: self.backend,
+                    copies: invariants::copies_here(),
+                };
+                let mut wrong = faults_of_run(&traced, &recording, &expected);
                 wrong.extend(invariants::wrong_audit(&recording, false));
                 let verdict = if wrong.is_empty() {
                     Verdict::Passed
@@ -357,22 +368,17 @@ fn load(traced: &Traced) -> anyhow::Result<Recording> {
 }
 
 /// What is wrong with a run, apart from the figures that its case is about.
-fn faults_of_run(
-    traced: &Traced,
-    recording: &Recording,
-    end: End,
-    lost: Option<(&str, u64)>,
-    backend: &str,
-) -> Vec<String> {
+fn faults_of_run(traced: &Traced, recording: &Recording, expected: &Expected<'_>) -> Vec<String> {
     let mut wrong = traced.left_behind.clone();
-    if traced.end != end {
+    if traced.end != expected.end {
         wrong.push(format!(
-            "mmtrace ended by {:?}, the command must by {end:?}: {}",
+            "mmtrace ended by {:?}, the command must by {:?}: {}",
             traced.end,
+            expected.end,
             last_lines(&traced.stderr)
         ));
     }
-    wrong.extend(invariants::violations(recording, end, lost, backend));
+    wrong.extend(invariants::violations(recording, expected));
     wrong
 }
 

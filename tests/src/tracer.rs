@@ -66,7 +66,7 @@ impl Tracer {
             .map(OsStr::new)
             .collect();
         // Whatever that costs.
-        if copies_can_be_watched() {
+        if copies_can_be_watched() && !options.contains(&"--copies") {
             arguments.extend(["--copies", "exact"].map(OsStr::new));
         }
         arguments.push(OsStr::new("-o"));

@@ -14,6 +14,7 @@ use aya::{
 };
 use mmtrace_common::{Path, WatchedCalls};
 use perf_event::Counter;
+use statrs::distribution::{ContinuousCDF as _, StudentsT};
 use tokio::time::Instant;
 
 use crate::recording::{Copies, CopyChange, CopyError, CopySampling};
@@ -26,6 +27,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_secs(1);
 /// What is watched at most of the time where sampling is asked for.
 const MOST: f64 = 0.5;
+/// In how many cases an estimate is as near to the truth as it says, or nearer.
+const CONFIDENCE: f64 = 0.999;
 
 /// What was seen of each path in a window.
 type Window = Vec<WatchedCalls>;
@@ -239,7 +242,7 @@ pub(super) struct Sampled {
 pub(super) struct Ratio {
     /// How many.
     pub(super) value: f64,
-    /// By how much it may be off, in 19 of 20 cases.
+    /// By how much it may be off, but in one case of a thousand ([`CONFIDENCE`]).
     pub(super) error: f64,
 }
 
@@ -275,9 +278,9 @@ impl Sampled {
     }
 }
 
-/// The ratio of two sums, and twice its standard error by how it varies between pairs (the linear
-/// estimate; Cochran, Sampling Techniques, 6.4). One pair tells nothing of that: then it may be off by
-/// all there is, unless nothing was copied or as much as was returned.
+/// The ratio of two sums, and its error by how it varies between pairs (the linear estimate of its
+/// standard error; Cochran, Sampling Techniques, 6.4; times Student's t, since few pairs tell little of
+/// how much they vary). One pair tells nothing of that: then it may be off by all there is.
 fn ratio(pairs: &[[f64; 2]]) -> Option<Ratio> {
     let sum = |part: usize| pairs.iter().map(|pair| pair[part]).sum::<f64>();
     let (copied, returned) = (sum(0), sum(1));
@@ -290,10 +293,13 @@ fn ratio(pairs: &[[f64; 2]]) -> Option<Ratio> {
         .iter()
         .map(|[copied, returned]| (copied - value * returned).powi(2))
         .sum();
-    let error = if pairs.len() > 1 {
-        2.0 * (count / (count - 1.0) * squares).sqrt() / returned
-    } else {
-        value
+    let error = match StudentsT::new(0.0, 1.0, count - 1.0) {
+        Ok(t) => {
+            let standard_errors = t.inverse_cdf(f64::midpoint(1.0, CONFIDENCE));
+            standard_errors * (count / (count - 1.0) * squares).sqrt() / returned
+        }
+        // There are no degrees of freedom.
+        Err(_) => value,
     };
     Some(Ratio { value, error })
 }
@@ -330,7 +336,9 @@ mod tests {
     fn one_that_varies_has_one_and_without_calls_there_is_none() {
         let found = ratio(&[[1.0, 10.0], [3.0, 10.0], [2.0, 10.0]]).unwrap();
         assert!((found.value - 0.2).abs() < 1e-9);
-        assert!((found.error - 2.0 * 3.0_f64.sqrt() / 30.0).abs() < 1e-9);
+        // By a table of Student's t for 0.999 and two degrees of freedom.
+        assert!((found.error - 31.599 * 3.0_f64.sqrt() / 30.0).abs() < 1e-4);
+        assert_eq!(ratio(&[[5.0, 10.0]]).unwrap().error, 0.5);
         assert_eq!(ratio(&[]), None);
         assert_eq!(ratio(&[[5.0, 0.0]]), None);
     }

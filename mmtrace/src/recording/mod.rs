@@ -194,7 +194,7 @@ pub struct CopySampling {
     pub cost_per_copy_ns: u64,
     /// When the way in which copies are found has changed.
     pub changes: Vec<CopyChange>,
-    /// By how much the estimates may be off, in 19 of 20 cases, for each path that has any.
+    /// By how much the estimates may be off, but in one case of a thousand, for each path that has any.
     pub error_bounds: BTreeMap<String, CopyError>,
 }
 

@@ -91,7 +91,10 @@ pub(super) fn cases() -> Vec<Case> {
         case("copies/short-writes", &[Need::Cold], short_writes),
         case("copies/bad-stats", &[], bad_stats),
         case("copies/fork-1000-readers", &[], fork_readers),
-        case("copies/64-threads", &[], threads),
+        case("copies/64-threads", &[], |site| threads(site, "64", "4099")),
+        case("copies/1000-threads", &[], |site| {
+            threads(site, "1000", "509")
+        }),
         case("copies/exec-chain", &[], exec_chain),
     ]);
     for how in ["pipe", "socket"] {
@@ -111,13 +114,13 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// Requires so many bytes to have been copied to the program, and none from it.
-fn to_user(check: &mut Check<'_>, rows: &Rows, bytes: u64) {
+pub(super) fn to_user(check: &mut Check<'_>, rows: &Rows, bytes: u64) {
     check.equal(rows, "bytes_returned", bytes);
     check.equal(rows, "copied_to_user_bytes", bytes);
 }
 
 /// Requires that mappings were used, and nothing was copied for them.
-fn mapped(check: &mut Check<'_>) {
+pub(super) fn mapped(check: &mut Check<'_>) {
     let all = all_on("mmap");
     check.some_faults(&all);
     check.equal(&all, "copied_to_user_bytes", 0);
@@ -377,10 +380,10 @@ fn fork_readers(site: &Site) -> anyhow::Result<Scene> {
     }))
 }
 
-fn threads(site: &Site) -> anyhow::Result<Scene> {
+fn threads(site: &Site, threads: &str, block: &str) -> anyhow::Result<Scene> {
     let size = site.size_bytes();
     let file = site.data_in(State::Warm, size)?;
-    let command = site.workload("threads", &[&file, &"64", &"4099"]);
+    let command = site.workload("threads", &[&file, &threads, &block]);
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.returned_bytes == size);
         to_user(check, &on(&file, "read"), size);

@@ -156,7 +156,7 @@ fn read_fresh(site: &Site, fresh: &'static Fresh) -> anyhow::Result<Scene> {
 }
 
 /// An overlay of two directories of the file system under test.
-fn overlay(site: &Site) -> anyhow::Result<Mount> {
+pub(super) fn overlay(site: &Site) -> anyhow::Result<Mount> {
     let [lower, upper, work] = ["lower", "upper", "work"].map(|name| site.path(name));
     fs::create_dir_all(&work)?;
     let options = format!(

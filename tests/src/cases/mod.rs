@@ -17,6 +17,7 @@ mod reads;
 mod stacked;
 mod streams;
 mod throttled;
+pub(crate) mod watched;
 mod witness;
 
 use crate::case::Case;
@@ -32,6 +33,7 @@ pub(crate) fn all() -> Vec<Case> {
         python::cases(),
         streams::cases(),
         copies::cases(),
+        watched::cases(),
         compat::cases(),
         asynchronous::cases(),
         processes::cases(),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    invariants,
+    invariants::{self, Expected},
     truth::{End, Faults},
 };
 
@@ -73,7 +73,13 @@ fn parse(json: &Value) -> Recording {
 
 fn violations(json: &Value) -> Vec<String> {
     let recording = parse(json);
-    let mut wrong = invariants::violations(&recording, End::Exit(3), None, "tracepoint");
+    let expected = Expected {
+        end: End::Exit(3),
+        lost: None,
+        backend: "tracepoint",
+        copies: invariants::copies_here(),
+    };
+    let mut wrong = invariants::violations(&recording, &expected);
     wrong.extend(invariants::wrong_audit(&recording, false));
     wrong
 }

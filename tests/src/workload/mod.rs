@@ -7,6 +7,8 @@ mod aio;
 mod compat;
 mod copies;
 mod cow;
+#[cfg(target_arch = "x86_64")]
+mod debugger;
 mod maps;
 mod messages;
 mod processes;
@@ -76,6 +78,8 @@ const WORKLOADS: &[Workload] = &[
     workload("uring-tee", "SIZE CALLS", uring::tee),
     workload("uring-sync", "FILE CALLS", uring::sync),
     workload("uring-advise", "HOW FILE", uring::advise),
+    #[cfg(target_arch = "x86_64")]
+    workload("debugged", "FILE SIZE STORES", debugger::debugged),
 ];
 
 const fn workload(
