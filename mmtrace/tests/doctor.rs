@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use mmtrace::doctor::{BackendReport, Diagnosis, Fact, Hook, State};
+use mmtrace::doctor::{BackendReport, Diagnosis, Fact, State};
 use mmtrace::recording::{Backend, Recording};
 use mmtrace::report::doctor::{Options, render};
 use unicode_width::UnicodeWidthStr as _;
@@ -79,7 +79,7 @@ fn hooks(report: &BackendReport) -> Vec<[String; 3]> {
                 choice
                     .hooks
                     .iter()
-                    .map(|Hook { name, kind }| [purpose.name.clone(), kind.clone(), name.clone()]),
+                    .map(|hook| [purpose.name.clone(), hook.kind.clone(), hook.name.clone()]),
             );
         }
     }

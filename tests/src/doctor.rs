@@ -73,6 +73,7 @@ struct Choice {
 #[derive(Debug, Deserialize)]
 struct Named {
     kind: String,
+    program: String,
     name: String,
 }
 
@@ -111,6 +112,7 @@ impl Backend {
                 purpose: purpose.name.clone(),
                 kind: hook.kind.clone(),
                 name: hook.name.clone(),
+                program: hook.program.clone(),
             }));
         }
         hooks

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     check::PATHS,
+    needs::kernel_is,
     recording::{Measures, Recording},
     tracer::copies_can_be_watched,
     truth::End,
@@ -74,6 +75,7 @@ pub(crate) fn violations(recording: &Recording, expected: &Expected<'_>) -> Vec<
         wrong.push(format!("copies: recorded {found}, must be {copies}"));
     }
     wrong.extend(unwatched(recording));
+    wrong.extend(calls(recording));
     wrong.extend(sums(recording));
     wrong
 }
@@ -143,6 +145,25 @@ fn unwatched(recording: &Recording) -> Vec<String> {
     }
     let missing = checks.iter().filter(|check| having(check).is_none());
     missing.map(|check| format!("audit: no {check}")).collect()
+}
+
+/// The program that observes calls here.
+pub(crate) fn program_of_calls() -> &'static str {
+    if kernel_is([6, 2]) {
+        "sys_enter_in_place"
+    } else {
+        "sys_enter"
+    }
+}
+
+/// Whether calls are observed by the cheaper program where the kernel takes it: if it did not, the
+/// other one would be there without a word.
+fn calls(recording: &Recording) -> Option<String> {
+    let expected = program_of_calls();
+    let hooks = recording.hooks();
+    let hook = hooks.iter().find(|hook| hook.name == "sys_enter");
+    let program = hook.map_or("none", |hook| &hook.program);
+    (program != expected).then(|| format!("sys_enter: observed by {program}, must be {expected}"))
 }
 
 /// Where the rows do not add up to the totals.

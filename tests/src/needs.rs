@@ -334,12 +334,16 @@ fn parse_strace(line: &str) -> Option<(PathBuf, u64)> {
 
 /// Whether a tracepoint's programs can be preempted: from 7.0 on.
 pub(crate) fn kernel_preempts_programs() -> bool {
+    kernel_is([7, 0])
+}
+
+/// Whether this kernel has this version or a later one.
+pub(crate) fn kernel_is(version: [u32; 2]) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let major = release
-        .split('.')
-        .next()
-        .and_then(|major| major.parse().ok());
-    major.is_some_and(|major: u32| major >= 7)
+    let mut parts = release
+        .split(['.', '-'])
+        .map_while(|part| part.parse().ok());
+    [parts.next().unwrap_or(0), parts.next().unwrap_or(0)] >= version
 }
 
 #[cfg(test)]

@@ -71,6 +71,7 @@ pub(crate) struct Hook {
     pub(crate) purpose: String,
     pub(crate) kind: String,
     pub(crate) name: String,
+    pub(crate) program: String,
 }
 
 /// A hook, and how often its program ran.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     audit,
-    probe::{Attached, coverage, missed::Missed},
+    probe::{Attached, Purpose, coverage, missed::Missed},
     recording::{
         AuditEntry, Copies, CopyError, Device, End, File, Hook, Host, Measure, MeasureSet,
         Measured, Measures, Probes, Process, Recording, Refused, Row, Target, Tool, Totals,
@@ -42,21 +42,34 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
         .filter(|estimate| estimate.ratios.is_none())
         .map(|estimate| estimate.path)
         .collect();
-    if !unknown.is_empty() {
+    let mut copies_unknown = |purpose: &str, reason: &str, paths: &[Path]| {
         let copied = [Measure::CopiedToUserBytes, Measure::CopiedFromUserBytes];
-        for path in &unknown {
+        for path in paths {
             let rest = measured.on(*path).without(MeasureSet::of(&copied));
             measured.set(*path, rest);
         }
         unavailable.push(Unavailable {
-            purpose: "copies_sampled".to_owned(),
-            reason:
-                "copies were watched for a part of the time, and nothing tells what calls that \
-                     return no bytes have copied in the rest"
-                    .to_owned(),
+            purpose: purpose.to_owned(),
+            reason: reason.to_owned(),
             measures: copied.to_vec(),
-            paths: unknown,
+            paths: paths.to_vec(),
         });
+    };
+    if !unknown.is_empty() {
+        copies_unknown(
+            "copies_sampled",
+            "copies were watched for a part of the time, and nothing tells what calls that return \
+             no bytes have copied in the rest",
+            &unknown,
+        );
+    }
+    if attached.copies.is_some() && works_unseen(attached, counted) {
+        copies_unknown(
+            "io_uring_issues",
+            "requests of io_uring were made, and no tracepoint tells which of them a thread works \
+             for: another than the one that made it, as a rule",
+            &REQUESTED,
+        );
     }
     let mut lost: BTreeMap<String, u64> = counted
         .lost
@@ -191,9 +204,23 @@ fn hooks(attached: &Attached, counted: &Counted) -> Vec<Hook> {
             name: hook.at.target().to_owned(),
             kind: hook.at.kind().to_owned(),
             purpose: purpose.name().to_owned(),
+            program: hook.program.to_owned(),
             hits: hits(hook.program, counted),
         })
         .collect()
+}
+
+/// The paths on which requests of io_uring copy.
+const REQUESTED: [Path; 4] = [Path::Read, Path::Write, Path::Splice, Path::Ipc];
+
+/// Whether there were requests of io_uring, and nothing tells who works for which.
+fn works_unseen(attached: &Attached, counted: &Counted) -> bool {
+    let serves = |wanted| {
+        let mut hooks = attached.hooks.iter();
+        hooks.any(|(purpose, _)| *purpose == wanted)
+    };
+    let submitted = counted.hits[Program::UringSubmit as usize] > 0;
+    submitted && !serves(Purpose::UringIssues)
 }
 
 /// How often a program ran for the threads that were followed.

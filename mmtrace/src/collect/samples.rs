@@ -41,6 +41,7 @@ pub(super) fn add(
         name: sample::EVENT.to_owned(),
         kind: "software_event".to_owned(),
         purpose: PURPOSE.to_owned(),
+        program: sample::PROGRAM.to_owned(),
         hits: Some(taken.get(&0, 0)?),
     });
     Ok(())

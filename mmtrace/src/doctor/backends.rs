@@ -172,6 +172,7 @@ fn choice<'a>(
     let hooks = hooks.into_iter().map(|hook| Hook {
         name: hook.at.target().to_owned(),
         kind: hook.at.kind().to_owned(),
+        program: hook.program.to_owned(),
     });
     ChoiceReport {
         state,

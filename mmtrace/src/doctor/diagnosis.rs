@@ -197,6 +197,8 @@ pub struct Hook {
     pub name: String,
     /// How it is attached, as in recordings.
     pub kind: String,
+    /// The program of mmtrace that runs there, as in recordings.
+    pub program: String,
 }
 
 /// Facts as one object, each under its name.

@@ -18,7 +18,7 @@ use crate::kernel::refusal::{Asked, Refusal};
 pub const SAMPLE_HZ: u32 = 997;
 
 /// The program that takes the samples.
-const PROGRAM: &str = "kernel_sample";
+pub const PROGRAM: &str = "kernel_sample";
 
 /// The event, as recordings name it.
 pub(crate) const EVENT: &str = "cpu-clock";

@@ -225,6 +225,9 @@ pub struct Hook {
     pub kind: String,
     /// What it is for.
     pub purpose: String,
+    /// Which of mmtrace's programs runs there: some hooks have one for newer kernels.
+    #[serde(default)]
+    pub program: String,
     /// How often it fired for the target; null when it was not counted.
     pub hits: Option<u64>,
 }

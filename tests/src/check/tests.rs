@@ -26,7 +26,11 @@ fn right() -> Value {
     json!({
         "schema": "mmtrace.recording/1",
         "target": {"exit_code": 3, "processes": 3},
-        "probes": {"backend": "tracepoint", "copies": invariants::copies_here(), "hooks": [],
+        "probes": {"backend": "tracepoint", "copies": invariants::copies_here(),
+          "hooks": [{
+            "purpose": "calls", "kind": "raw_tracepoint", "name": "sys_enter", "hits": 3,
+            "program": invariants::program_of_calls(),
+          }],
           "unavailable": [{
             "purpose": "mapped_bytes", "reason": "no such tracepoint",
             "measures": ["mapped_bytes"], "paths": [],
