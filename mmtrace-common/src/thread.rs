@@ -132,6 +132,9 @@ pub struct LastCopy {
     pub user: u64,
     /// What the iterator had left before, or where in the kernel's memory.
     pub kernel: u64,
+    /// By an iterator: the page or folio that a buffered write copies to, and where in it; for other
+    /// copies 0, and where in the kernel's memory.
+    pub place: [u64; 2],
     /// [`TO_USER`] or [`FROM_USER`].
     pub direction: u32,
     /// 1: by an iterator.

@@ -98,17 +98,22 @@ pub(crate) fn to_user(data: *mut bpf_perf_event_data) {
 /// page.
 #[inline(always)]
 pub(crate) fn to_iter(data: *mut bpf_perf_event_data) {
-    let size_bytes = register(data, arch::ARGUMENTS[1]);
-    let iterator = register(data, arch::ARGUMENTS[2]);
-    by_iterator(Program::CopyToIter, TO_USER, size_bytes, iterator);
+    in_memory(data, Program::CopyToIter, TO_USER);
 }
 
 /// `_copy_from_iter(address, bytes, iterator)` (lib/iov_iter.c).
 #[inline(always)]
 pub(crate) fn from_iter(data: *mut bpf_perf_event_data) {
+    in_memory(data, Program::CopyFromIter, FROM_USER);
+}
+
+/// `(address, bytes, iterator)`.
+#[inline(always)]
+fn in_memory(data: *mut bpf_perf_event_data, program: Program, direction: u32) {
+    let place = [0, register(data, arch::ARGUMENTS[0])];
     let size_bytes = register(data, arch::ARGUMENTS[1]);
     let iterator = register(data, arch::ARGUMENTS[2]);
-    by_iterator(Program::CopyFromIter, FROM_USER, size_bytes, iterator);
+    by_iterator(program, direction, size_bytes, iterator, place);
 }
 
 /// `copy_folio_from_iter_atomic(folio, offset, bytes, iterator)`, on 6.12 and older
@@ -116,9 +121,19 @@ pub(crate) fn from_iter(data: *mut bpf_perf_event_data) {
 /// `_copy_from_iter`.
 #[inline(always)]
 pub(crate) fn from_iter_atomic(data: *mut bpf_perf_event_data) {
+    let place = [
+        register(data, arch::ARGUMENTS[0]),
+        register(data, arch::ARGUMENTS[1]),
+    ];
     let size_bytes = register(data, arch::ARGUMENTS[2]);
     let iterator = register(data, arch::ARGUMENTS[3]);
-    by_iterator(Program::CopyFromIterAtomic, FROM_USER, size_bytes, iterator);
+    by_iterator(
+        Program::CopyFromIterAtomic,
+        FROM_USER,
+        size_bytes,
+        iterator,
+        place,
+    );
 }
 
 /// A copy begins at these addresses.
@@ -141,15 +156,16 @@ fn by_address(thread: &mut Thread, direction: u32, user: u64, kernel: u64, size_
             size_bytes,
             user,
             kernel,
+            place: [0; 2],
             direction,
             iterates: 0,
         },
     );
 }
 
-/// A copy of an iterator begins.
+/// A copy of an iterator begins, to or from this place (see [`LastCopy`]).
 #[inline(always)]
-fn by_iterator(program: Program, direction: u32, size_bytes: u64, iterator: u64) {
+fn by_iterator(program: Program, direction: u32, size_bytes: u64, iterator: u64, place: [u64; 2]) {
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
@@ -164,12 +180,20 @@ fn by_iterator(program: Program, direction: u32, size_bytes: u64, iterator: u64)
     }
     let left: u64 = read(iterator, kernel!(iter_count));
     let last = &thread.copies.last;
-    if last.iterates != 0 && last.direction == direction && last.user == iterator {
-        // What it has left is more than it would be if all had been moved.
-        let missing = left.wrapping_sub(last.kernel.wrapping_sub(last.size_bytes));
-        if missing >> 63 == 0 {
-            take_back(thread, missing);
-        }
+    // A copy that goes on where the last one has stopped does so on the kernel's side too: an
+    // iterator at the same address may be that of another message or request of the same call. Only
+    // buffered writes go on after a copy that has moved nothing.
+    let moved = last.kernel.wrapping_sub(left);
+    if last.iterates != 0
+        && last.direction == direction
+        && last.user == iterator
+        && (moved != 0 || place[0] != 0)
+        && last.place[0] == place[0]
+        && place[1].wrapping_sub(last.place[1]) == moved
+        && moved < last.size_bytes
+    {
+        let missing = last.size_bytes - moved;
+        take_back(thread, missing);
     }
     count(
         thread,
@@ -177,6 +201,7 @@ fn by_iterator(program: Program, direction: u32, size_bytes: u64, iterator: u64)
             size_bytes: if size_bytes < left { size_bytes } else { left },
             user: iterator,
             kernel: left,
+            place,
             direction,
             iterates: 1,
         },

@@ -149,7 +149,9 @@ fn unwatched(recording: &Recording) -> Vec<String> {
 
 /// The program that observes calls here.
 pub(crate) fn program_of_calls() -> &'static str {
-    if kernel_is([6, 2]) {
+    if kernel_is([7, 0]) {
+        "sys_enter_event"
+    } else if kernel_is([6, 2]) {
         "sys_enter_in_place"
     } else {
         "sys_enter"
@@ -161,8 +163,11 @@ pub(crate) fn program_of_calls() -> &'static str {
 fn calls(recording: &Recording) -> Option<String> {
     let expected = program_of_calls();
     let hooks = recording.hooks();
-    let hook = hooks.iter().find(|hook| hook.name == "sys_enter");
-    let program = hook.map_or("none", |hook| &hook.program);
+    let mut programs = hooks
+        .iter()
+        .filter(|hook| hook.name.ends_with("sys_enter"))
+        .map(|hook| hook.program.as_str());
+    let program = programs.next().unwrap_or("none");
     (program != expected).then(|| format!("sys_enter: observed by {program}, must be {expected}"))
 }
 

@@ -226,7 +226,7 @@ pub struct Hook {
     /// What it is for.
     pub purpose: String,
     /// Which of mmtrace's programs runs there: some hooks have one for newer kernels.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub program: String,
     /// How often it fired for the target; null when it was not counted.
     pub hits: Option<u64>,
