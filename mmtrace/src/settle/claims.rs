@@ -476,11 +476,11 @@ pub const CLAIMS: &[Claim] = &[
         english: "The mapped area is swapped in and out of the swap space.",
         chinese: "虚拟内存区域被初始化后,就会在交换空间中换你来还去",
         rules: &[
+            cold(SwapClean),
             control(SwapClean, RightBytes, Be(Pages), PAGED),
             control(SwapShared, RightBytes, Be(Pages), PAGED),
             control(SwapPrivate, RightBytes, Be(Pages), PAGED),
             control(SwapAnonymous, RightBytes, Be(Pages), PAGED),
-            cold(SwapClean),
             control(
                 SwapClean,
                 CachedAfterBytes,

@@ -48,7 +48,7 @@ figures! {
     CopiedFromUserBytes, Bytes, "copied user to kernel";
     CopiedInKernelBytes, Bytes, "pages copied in the kernel";
     Copies, Bytes, "copied between kernel and user";
-    FirstCopies, Bytes, "of these, for the first process";
+    FirstCopies, Bytes, "copied for the first process";
     Operations, Count, "I/O calls";
     ReturnedBytes, Bytes, "returned by calls";
     Faults, Count, "page faults";
@@ -57,11 +57,11 @@ figures! {
     CachedBeforeBytes, Bytes, "in the page cache before";
     CachedAfterBytes, Bytes, "in the page cache after";
     CheckedBytes, Bytes, "bytes looked at";
-    RightBytes, Bytes, "of these, as they must be";
+    RightBytes, Bytes, "bytes as they must be";
     PagesCompared, Count, "pages compared";
-    SamePages, Count, "of these, the same physical page in both";
+    SamePages, Count, "the same physical pages in both";
     WatchedBytes, Count, "bytes watched";
-    KernelStores, Count, "of these, stored to by the kernel";
+    KernelStores, Count, "of the watched bytes, stored to by the kernel";
     DirtiedBytes, Bytes, "dirtied for the disk";
     DeviceWrittenBytes, Bytes, "written by the device";
     SwappedBytes, Bytes, "in swap space";

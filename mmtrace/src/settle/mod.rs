@@ -40,7 +40,7 @@ use crate::{
     kernel::stack::Symbols,
     probe::{Purpose, copies::Wanted},
     progress::Progress,
-    recording::{Copies, Host, Path as DataPath, Recording},
+    recording::{Copies, Host, Path as DataPath, Recording, WitnessTrial},
     target::{Exit, Marker, Running, Signals, Spec, Stopped},
 };
 use claims::Claim;
@@ -95,6 +95,8 @@ pub struct Watched {
     pub wall_time_ns: u64,
     /// How many of the audit's comparisons agree, and how many do not.
     pub audit: [usize; 2],
+    /// What mmtrace saw of watched bytes of its own before the experiments.
+    pub witness: Vec<WitnessTrial>,
 }
 
 impl Settlement {
@@ -142,8 +144,7 @@ pub async fn settle(settings: Settings) -> Result<Settlement> {
     })
 }
 
-/// The experiments that claims need, each once, in the order of their definition, and those of the
-/// headline.
+/// The experiments that claims need, each once, in the order of their definition.
 fn experiments(claims: &[&Claim]) -> Vec<Experiment> {
     let mut all: Vec<Experiment> = claims
         .iter()
@@ -247,6 +248,7 @@ fn watched(recording: &Recording) -> Watched {
         filesystem: filesystem(recording),
         wall_time_ns: recording.target.wall_time_ns,
         audit: [agreeing(true), agreeing(false)],
+        witness: recording.witness.clone(),
     }
 }
 

@@ -86,12 +86,14 @@ impl Outcomes {
         let Some(outcome) = self.find(experiment, repetition) else {
             return Value::unknown("the experiment was not made");
         };
+        // What was so before it began.
+        let before = matches!(figure, Figure::SizeBytes | Figure::CachedBeforeBytes);
         match (&outcome.failed, outcome.values.get(&figure)) {
-            (Some(reason), _) => {
-                Value::unknown(format!("{} could not be made: {reason}", experiment.name()))
+            (Some(reason), _) if !before => {
+                Value::unknown(format!("it could not be made: {reason}"))
             }
-            (None, Some(value)) => value.clone(),
-            (None, None) => Value::unknown("it does not tell this"),
+            (_, Some(value)) => value.clone(),
+            (_, None) => Value::unknown("it does not tell this"),
         }
     }
 }

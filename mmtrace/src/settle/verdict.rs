@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     claims::Claim,
     outcome::Outcomes,
+    report::says,
     rule::{Finding, Role},
 };
 
@@ -138,14 +139,11 @@ fn reading(findings: &[Finding], roles: &[Role]) -> Verdict {
     if let Some(control) = spoilt {
         return Verdict {
             standing: Standing::Undecided,
-            verdict: format!("undecided: {}.", control.says()),
+            verdict: format!("undecided: {}.", says([control])),
         };
     }
     let standing = Standing::of(predictions());
-    let having = |holds| {
-        let which = predictions().filter(|finding| finding.holds == holds);
-        which.map(Finding::says).collect::<Vec<_>>().join("; ")
-    };
+    let having = |holds| says(predictions().filter(|finding| finding.holds == holds));
     let text = match standing {
         Standing::Confirmed => having(Some(true)),
         Standing::Refuted => having(Some(false)),

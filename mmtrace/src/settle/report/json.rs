@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::words::repeat;
 use crate::{
-    recording::Host,
+    recording::{Host, WitnessTrial},
+    report::json::write_lines,
     settle::{
         Settlement, claims,
         experiment::Experiment,
@@ -15,6 +16,9 @@ use crate::{
         verdict::{Standing, Tried, Verdict},
     },
 };
+
+/// How deep elements have a line each: the claims' rules do.
+const LINED: usize = 4;
 
 /// The version of the format.
 const SCHEMA: &str = "mmtrace.settlement/1";
@@ -32,6 +36,7 @@ struct Document<'a> {
     copies: crate::recording::Copies,
     wall_time_ns: u64,
     audit: Audit,
+    witness: &'a [WitnessTrial],
     claims: Vec<ClaimOut<'a>>,
     experiments: Vec<Made<'a>>,
 }
@@ -96,6 +101,7 @@ pub fn json(settlement: &Settlement, to: &mut dyn Write) -> io::Result<()> {
         copies: watched.copies,
         wall_time_ns: watched.wall_time_ns,
         audit: Audit { agree, disagree },
+        witness: &watched.witness,
         claims: settlement
             .tried
             .iter()
@@ -103,8 +109,7 @@ pub fn json(settlement: &Settlement, to: &mut dyn Write) -> io::Result<()> {
             .collect(),
         experiments: settlement.outcomes.all().iter().map(made).collect(),
     };
-    serde_json::to_writer_pretty(&mut *to, &document)?;
-    to.write_all(b"\n")
+    write_lines(&document, LINED, to)
 }
 
 fn claim<'a>(settlement: &Settlement, tried: &'a Tried) -> Option<ClaimOut<'a>> {

@@ -11,6 +11,7 @@ pub use html::html;
 pub use json::json;
 pub use markdown::markdown;
 pub use text::{list, text};
+pub use words::says;
 
 /// The language of the claims' words that comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

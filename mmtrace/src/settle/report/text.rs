@@ -9,7 +9,6 @@ use crate::{
     settle::{
         Settlement,
         claims::{self, CLAIMS, Claim},
-        outcome::Outcome,
         verdict::Tried,
     },
 };
@@ -64,39 +63,48 @@ fn of_claim(
     }
     lines.extend(table(settlement, claim, width));
     lines.extend(wrapped(&tried.verdict.verdict, 2, width));
-    for outcome in settlement.outcomes.all() {
-        let used = claim.experiments().any(|it| it == outcome.experiment);
-        if outcome.repetition == 0 && used && tried.readings.is_some() {
-            lines.extend(stack(outcome, width));
-        }
+    if tried.readings.is_some() {
+        lines.extend(
+            stacks(settlement, claim)
+                .iter()
+                .flat_map(|line| wrapped(line, 2, width)),
+        );
     }
     let command = Shown::command(&repeat(settlement, claim)).keep_start(usize::MAX);
     lines.push(format!("  again: {command}"));
     lines
 }
 
-/// Where the kernel has stored to a watched byte.
-fn stack(outcome: &Outcome, width: usize) -> Vec<String> {
+/// Where the kernel has stored to watched bytes: of the experiments where these could be watched, of
+/// mmtrace's own read where not.
+fn stacks(settlement: &Settlement, claim: &Claim) -> Vec<String> {
     const FRAMES: usize = 6;
 
-    if outcome.stack.is_empty() {
-        return Vec::new();
-    }
-    let frames: Vec<_> = outcome
-        .stack
-        .iter()
-        .take(FRAMES)
-        .map(String::as_str)
-        .collect();
-    let name = outcome.experiment.name();
-    wrapped(
-        &format!(
-            "{name}, the kernel's store to a watched byte: {}",
+    let line = |whose: &str, stack: &[String]| {
+        let frames: Vec<_> = stack.iter().take(FRAMES).map(String::as_str).collect();
+        format!(
+            "{whose}, the kernel's store to a watched byte: {}",
             frames.join(" < ")
-        ),
-        2,
-        width,
-    )
+        )
+    };
+    let of_experiments = ran(settlement, claim)
+        .into_iter()
+        .filter_map(|(experiment, outcome)| {
+            let stack = &outcome?.stack;
+            (!stack.is_empty()).then(|| line(&experiment.name(), stack))
+        });
+    let lines: Vec<String> = of_experiments.collect();
+    if !lines.is_empty() {
+        return lines;
+    }
+    let own = settlement
+        .watched
+        .witness
+        .iter()
+        .find(|trial| !trial.stack.is_empty());
+    own.map(|trial| line("mmtrace's own read of a file", &trial.stack))
+        .into_iter()
+        .collect()
 }
 
 /// What was measured of a claim's experiments.

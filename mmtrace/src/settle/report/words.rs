@@ -37,32 +37,39 @@ pub(super) fn plain(number: u64, unit: Unit) -> String {
     }
 }
 
-impl Finding {
-    /// What was measured, and what must be, in words.
-    #[must_use]
-    pub fn says(&self) -> String {
-        let unit = self.figure.unit();
-        let name = self.experiment.name();
-        let label = self.figure.label();
-        match (&self.measured.number, &self.measured.reason) {
-            (Some(number), _) if self.holds == Some(true) => {
-                format!("{name}, {label}: {}", plain(*number, unit))
-            }
-            (Some(number), _) => format!(
-                "{name}, {label}: {}, {}",
-                self.exactly(*number),
-                self.wanted()
-            ),
-            (None, reason) => format!(
-                "{name}, {label}: not known ({})",
-                reason.as_deref().unwrap_or("nobody says why")
-            ),
+/// What findings say, in words: what is the same of several experiments is said once.
+#[must_use]
+pub fn says<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> String {
+    let mut said: Vec<(String, Vec<String>)> = Vec::new();
+    for finding in findings {
+        let what = finding.says();
+        let experiment = finding.experiment.name();
+        match said.iter_mut().find(|(other, _)| *other == what) {
+            Some((_, experiments)) => experiments.push(experiment),
+            None => said.push((what, vec![experiment])),
         }
     }
+    let said = said
+        .iter()
+        .map(|(what, experiments)| format!("{what} ({})", experiments.join(", ")));
+    said.collect::<Vec<_>>().join("; ")
+}
 
-    /// A number that is not what it must be: also to the byte, where that could be all the difference.
-    fn exactly(&self, number: u64) -> String {
-        plain(number, self.figure.unit())
+impl Finding {
+    /// What was measured, and what must be where that is something else, in words.
+    fn says(&self) -> String {
+        let unit = self.figure.unit();
+        let label = self.figure.label();
+        match (self.measured.number, &self.measured.reason) {
+            (Some(number), _) if self.holds == Some(true) => {
+                format!("{label}: {}", plain(number, unit))
+            }
+            (Some(number), _) => format!("{label}: {}, {}", plain(number, unit), self.wanted()),
+            (None, reason) => {
+                let reason = reason.as_deref().unwrap_or("nobody says why");
+                format!("{label}: not known, since {reason}")
+            }
+        }
     }
 
     /// What it must be.

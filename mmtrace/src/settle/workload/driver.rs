@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
 use super::{
@@ -86,27 +87,19 @@ fn attempt(step: Step, file: Option<&File>) -> Result<Report> {
     let mut warm = None;
     if let Some(file) = file {
         report.objects.push(object_of(file)?);
-        let cached = match step.experiment.given() {
-            Given::Nothing | Given::Empty => Ok(0),
-            Given::Cold | Given::ColdOwn => {
-                let mapping = Mapping::new(
-                    Some(file),
-                    usize::try_from(step.size_bytes)?,
-                    libc::MAP_SHARED,
-                )?;
-                report.objects.push(mapping.object()?);
-                make_cold(file, &mapping, step.sabotage)
-            }
-            Given::Warm => {
-                let mapping = Mapping::new(
-                    Some(file),
-                    usize::try_from(step.size_bytes)?,
-                    libc::MAP_SHARED,
-                )?;
-                report.objects.push(mapping.object()?);
+        let given = step.experiment.given();
+        let cached = if given == Given::Empty {
+            Ok(0)
+        } else {
+            let size = usize::try_from(step.size_bytes)?;
+            let mapping = Mapping::new(Some(file), size, libc::MAP_SHARED)?;
+            report.objects.push(mapping.object()?);
+            if given == Given::Warm {
                 let mapping = warm.insert(mapping);
                 mapping.lock().context("keeping the file in memory")?;
                 Ok(mapping.cached_bytes()?)
+            } else {
+                make_cold(file, &mapping, step.sabotage)
             }
         };
         let value = match cached {
@@ -148,6 +141,11 @@ fn make_cold(file: &File, mapping: &Mapping, sabotage: Option<Sabotage>) -> Resu
         );
         cached = mapping.cached_bytes()?;
     }
+    // It has no disk to which data could be put out of the page cache.
+    ensure!(
+        cached == 0 || fstatfs(file)?.filesystem_type() != TMPFS_MAGIC,
+        "tmpfs keeps its data in memory: there is no disk below it"
+    );
     Ok(cached)
 }
 
