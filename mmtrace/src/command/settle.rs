@@ -14,7 +14,7 @@ use crate::output::{Export, Format, Outputs};
 use crate::privilege;
 use crate::settle::{
     Settings, Settlement,
-    claims::{self, CLAIMS, Claim},
+    claims::{self, Claim},
     plan::{self, FAILED},
     report, settle,
     workload::{self, Job, Step},
@@ -81,12 +81,12 @@ fn print(text: &str) -> Result<()> {
 /// The claims with these names; all of them, if there are no names.
 fn chosen(names: &[String]) -> Result<Vec<&'static Claim>> {
     if names.is_empty() {
-        return Ok(CLAIMS.iter().collect());
+        return Ok(claims::all().collect());
     }
     let mut chosen: Vec<&Claim> = Vec::new();
     for name in names {
         let claim = claims::find(name).ok_or_else(|| {
-            let known: Vec<_> = CLAIMS.iter().map(|claim| claim.id).collect();
+            let known: Vec<_> = claims::all().map(|claim| claim.id).collect();
             Failure::with_status(FAILED, format!("--claim {name}: there is no such claim"))
                 .remedy(format!("The claims are: {}.", known.join(", ")))
         })?;

@@ -11,6 +11,7 @@
 pub mod claims;
 pub mod experiment;
 pub mod figure;
+mod measured;
 pub mod outcome;
 pub mod plan;
 pub mod report;

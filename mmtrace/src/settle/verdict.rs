@@ -174,3 +174,6 @@ fn reading(findings: &[Finding], roles: &[Role]) -> Verdict {
         verdict: format!("{}: {text}.{evidence}", standing.word()),
     }
 }
+
+#[cfg(test)]
+mod tests;

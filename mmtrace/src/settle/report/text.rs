@@ -8,7 +8,7 @@ use crate::{
     report::text::{Shown, wrapped},
     settle::{
         Settlement,
-        claims::{self, CLAIMS, Claim},
+        claims::{self, Claim},
         verdict::Tried,
     },
 };
@@ -16,9 +16,9 @@ use crate::{
 /// The claims by name, with their words.
 #[must_use]
 pub fn list(language: Language) -> String {
-    let widest = CLAIMS.iter().map(|claim| claim.id.len()).max().unwrap_or(0);
+    let widest = claims::all().map(|claim| claim.id.len()).max().unwrap_or(0);
     let line = |claim: &Claim| format!("{:<widest$}  {}\n", claim.id, both(claim, language)[0]);
-    CLAIMS.iter().map(line).collect()
+    claims::all().map(line).collect()
 }
 
 /// Tells a settlement in lines of at most `width` columns, where what is in them can be broken.
