@@ -83,6 +83,9 @@ pub(super) struct Measured<'a> {
     rows: Vec<&'a Row>,
     /// The experiment's first process.
     first: Option<u32>,
+    /// Whether it has objects of which the recording knows none: then there is no saying what was
+    /// done on them.
+    lost_objects: bool,
 }
 
 impl<'a> Measured<'a> {
@@ -128,6 +131,7 @@ impl<'a> Measured<'a> {
             trust,
             rows: recording.rows.iter().filter(concerns).collect(),
             first,
+            lost_objects: !report.objects.is_empty() && objects.is_empty(),
         }
     }
 
@@ -136,6 +140,9 @@ impl<'a> Measured<'a> {
     fn sum(&self, measure: Measure, paths: &[Path], which: impl Fn(&Row) -> bool) -> Value {
         if self.first.is_none() {
             return Value::unknown("the experiment's process is not in the recording");
+        }
+        if self.lost_objects {
+            return Value::unknown("the experiment's file is not in the recording");
         }
         if let Some(reason) = self.trust.lacks(&[measure]) {
             return Value::unknown(reason.clone());

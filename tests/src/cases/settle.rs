@@ -189,7 +189,8 @@ fn swap(site: &Site) -> anyhow::Result<()> {
     rehearse(&words(&[&"swapon", disk]))?;
     let settlement = Settlement::of(site, &["swapped"], SIZE_BYTES, &[]);
     rehearse(&words(&[&"swapoff", disk]))?;
-    let verdict = &settlement?.claim("swapped")?.verdict;
+    let settlement = settlement?;
+    let verdict = &settlement.claim("swapped")?.verdict;
     ensure!(verdict.starts_with("partly"), "{verdict}");
     Ok(())
 }

@@ -24,7 +24,7 @@ use super::{
     sys::{self, Mapping, object_of},
 };
 use crate::settle::{
-    experiment::{Experiment, Given},
+    experiment::Given,
     figure::{Evidence, Figure, Value},
     sabotage::Sabotage,
 };
@@ -88,18 +88,21 @@ fn attempt(step: Step, file: Option<&File>) -> Result<Report> {
     if let Some(file) = file {
         report.objects.push(object_of(file)?);
         let given = step.experiment.given();
-        let cached = if given == Given::Empty {
-            Ok(0)
-        } else {
-            let size = usize::try_from(step.size_bytes)?;
-            let mapping = Mapping::new(Some(file), size, libc::MAP_SHARED)?;
-            report.objects.push(mapping.object()?);
-            if given == Given::Warm {
+        // An empty file is mapped for its identity alone: on some file systems fstat(2) names another
+        // device than the kernel has.
+        let length = match given {
+            Given::Empty => sys::page_bytes(),
+            _ => usize::try_from(step.size_bytes)?,
+        };
+        let mapping = Mapping::new(Some(file), length, libc::MAP_SHARED)?;
+        report.objects.push(mapping.object()?);
+        let cached = match given {
+            Given::Nothing | Given::Empty => Ok(0),
+            Given::Cold | Given::ColdOwn => make_cold(file, &mapping, step.sabotage),
+            Given::Warm => {
                 let mapping = warm.insert(mapping);
                 mapping.lock().context("keeping the file in memory")?;
                 Ok(mapping.cached_bytes()?)
-            } else {
-                make_cold(file, &mapping, step.sabotage)
             }
         };
         let value = match cached {
@@ -209,13 +212,5 @@ pub(in crate::settle) fn nameless(directory: &Path) -> Result<File> {
             file.with_context(|| format!("a file in {}", directory.display()))
         }
         Err(error) => Err(error).with_context(|| format!("a file in {}", directory.display())),
-    }
-}
-
-impl Experiment {
-    /// Whether it needs a file with data.
-    #[must_use]
-    pub fn needs_data(self) -> bool {
-        !matches!(self.given(), Given::Nothing | Given::Empty)
     }
 }

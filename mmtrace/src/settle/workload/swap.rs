@@ -1,6 +1,10 @@
 //! Mapped pages that the kernel is asked to page out.
 
 use anyhow::{Context as _, Result, bail};
+use nix::{
+    sched::{CpuSet, sched_getcpu, sched_setaffinity},
+    unistd::Pid,
+};
 
 use super::{
     bench::Bench,
@@ -28,6 +32,7 @@ pub(super) enum Kind {
 /// Brings the pages into the state of their kind, has them paged out, looks where they are then, and
 /// loads them again.
 pub(super) fn page_out(bench: &mut Bench, kind: Kind) -> Result<()> {
+    stay_here().context("sched_setaffinity")?;
     let before = dirtied_bytes();
     let mapping = match kind {
         Kind::Clean | Kind::Shared => bench.map(libc::MAP_SHARED)?,
@@ -71,6 +76,14 @@ pub(super) fn page_out(bench: &mut Bench, kind: Kind) -> Result<()> {
     }
     loaded_again(bench, &mapping, data);
     Ok(())
+}
+
+/// Binds this process to the CPU that it is on. A page that was just brought in waits in a list of that
+/// CPU's (`lru_add`), and MADV_PAGEOUT takes pages only from the lists of the CPU that it runs on.
+fn stay_here() -> Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(sched_getcpu()?)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?)
 }
 
 /// Asks the kernel for it. A page in use at the moment, or still on its way to the disk, stays: so it
