@@ -106,12 +106,19 @@ impl Tried {
 
 /// The verdict on a claim that two read differently.
 fn both(author: &Verdict, reader: &Verdict) -> Verdict {
-    let standing = author.standing;
+    let undecided = [author, reader]
+        .iter()
+        .any(|it| it.standing == Standing::Undecided);
+    let (standing, begins) = match undecided {
+        true => (Standing::Undecided, "undecided: "),
+        false => (author.standing, ""),
+    };
     Verdict {
         standing,
         verdict: format!(
-            "{} as the author means it; {} as the reader does. The author's: {} The reader's: {}",
-            standing.word(),
+            "{begins}{} as the author means it; {} as the reader does. The author's: {} The \
+             reader's: {}",
+            author.standing.word(),
             reader.standing.word(),
             sentence(&author.verdict),
             sentence(&reader.verdict),
