@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::probe::copies::Wanted;
 use crate::recording;
+use crate::settle::{self, experiment::Experiment, plan, sabotage::Sabotage};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Where a program's file data comes from: read() or mmap, copy or fault, cache or disk.
@@ -28,6 +29,107 @@ pub enum Command {
     Run(RunArgs),
     /// Try what this kernel offers and refuses, and say what would lift each refusal.
     Doctor(DoctorArgs),
+    /// Decide by measurement what read and mmap copy, and other claims about memory mapping.
+    Settle(SettleArgs),
+    /// The programs that `settle` runs.
+    #[command(hide = true)]
+    SettleWorkload(SettleWorkloadArgs),
+}
+
+/// Arguments of `mmtrace settle`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: 0 if every claim that was tried was decided, 1 if not, 2 if mmtrace fails.")]
+pub struct SettleArgs {
+    /// Try this claim only; may be repeated. --list names them.
+    #[arg(long, value_name = "ID", action = ArgAction::Append)]
+    pub claim: Vec<String>,
+
+    /// Bytes of the files that are read and written, such as 64M; by default up to 256M, as the
+    /// machine and DIR have room.
+    #[arg(long, value_name = "N", value_parser = plan::parse_size)]
+    pub size: Option<u64>,
+
+    /// Where the files are made: a directory on the disk in question. They have no names, and are
+    /// gone with mmtrace.
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    pub dir: PathBuf,
+
+    /// How often each experiment is made; a prediction must hold each time.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub repeat: u32,
+
+    /// Name the claims, and try none.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Write the result to FILE (FILE.json, FILE.html, FILE.md; - is JSON on standard output); may be
+    /// repeated.
+    #[arg(short, long = "output", value_name = "FILE", action = ArgAction::Append)]
+    pub output: Vec<PathBuf>,
+
+    /// The language of the claims' words that comes first: the article's is Chinese.
+    #[arg(long, value_enum, default_value_t, value_name = "LANGUAGE")]
+    pub lang: Lang,
+
+    /// Spoil something: for tests of what must not be confirmed then.
+    #[arg(long, value_enum, value_name = "KIND", hide = true)]
+    pub sabotage: Option<Sabotage>,
+}
+
+/// A language of the claims' words.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum Lang {
+    /// English.
+    #[default]
+    En,
+    /// Chinese.
+    Zh,
+}
+
+impl From<Lang> for settle::report::Language {
+    fn from(lang: Lang) -> Self {
+        match lang {
+            Lang::En => Self::English,
+            Lang::Zh => Self::Chinese,
+        }
+    }
+}
+
+/// Arguments of `mmtrace settle-workload`.
+#[derive(Args, Debug)]
+pub struct SettleWorkloadArgs {
+    /// Make one experiment in this process.
+    #[arg(long, hide = true)]
+    pub step: Option<String>,
+
+    /// Bytes of the files.
+    #[arg(long, value_name = "N", value_parser = plan::parse_size, default_value = "16M")]
+    pub size: u64,
+
+    /// Where the files are made.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+
+    /// How often.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub repeat: u32,
+
+    /// The descriptor that the reports go to.
+    #[arg(long, default_value_t = 1)]
+    pub report: i32,
+
+    /// The process to end with.
+    #[arg(long)]
+    pub parent: Option<u32>,
+
+    /// Spoil something.
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub sabotage: Option<Sabotage>,
+
+    /// The experiments.
+    #[arg(value_enum, required = true)]
+    pub experiments: Vec<Experiment>,
 }
 
 /// Arguments of `mmtrace doctor`.

@@ -48,6 +48,19 @@ impl Failure {
     }
 }
 
+/// An error as a failure with another exit status, its causes and its remedy kept.
+#[must_use]
+pub fn with_status(error: &anyhow::Error, status: u8) -> Failure {
+    let mut failures = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<Failure>());
+    Failure {
+        status,
+        message: format!("{error:#}"),
+        remedy: failures.find_map(|failure| failure.remedy.clone()),
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

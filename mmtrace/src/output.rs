@@ -12,22 +12,31 @@ use tempfile::{Builder, NamedTempFile};
 use crate::failure::Failure;
 use crate::target::{Account, stream_closed};
 
-/// The names that stand for the supported formats, for messages.
-const SUPPORTED: &str = ".json";
-
-/// A format of the recording.
+/// A format of what mmtrace has found out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
     /// One JSON object.
     Json,
+    /// A page that needs nothing else.
+    Html,
+    /// Markdown.
+    Markdown,
 }
 
 impl Format {
-    fn of_path(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()? {
-            "json" => Some(Self::Json),
-            _ => None,
+    /// The suffix that stands for it.
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Html => "html",
+            Self::Markdown => "md",
         }
+    }
+
+    fn of_path(path: &Path, formats: &[Self]) -> Option<Self> {
+        let suffix = path.extension()?;
+        let mut formats = formats.iter().copied();
+        formats.find(|format| suffix == format.suffix())
     }
 }
 
@@ -73,15 +82,16 @@ pub struct Outputs {
 impl Outputs {
     /// Checks that each file can be written, without leaving anything behind.
     ///
-    /// `owner` is whom the files will belong to, None for mmtrace's own user. "-" is standard output.
+    /// `formats` are those that there are, `owner` is whom the files will belong to, None for mmtrace's
+    /// own user. "-" is standard output, and JSON.
     ///
     /// # Errors
     /// A [`Failure`] that names the first file that cannot be written, and why.
-    pub fn prepare(paths: &[PathBuf], owner: Option<Account>) -> Result<Self> {
+    pub fn prepare(paths: &[PathBuf], formats: &[Format], owner: Option<Account>) -> Result<Self> {
         let prepare = || {
             paths
                 .iter()
-                .map(|path| Output::prepare(path))
+                .map(|path| Output::prepare(path, formats))
                 .collect::<Result<Vec<_>>>()
         };
         let outputs = as_owner(owner.as_ref(), prepare)?;
@@ -133,7 +143,7 @@ fn as_owner<T: Send>(
 }
 
 impl Output {
-    fn prepare(name: &Path) -> Result<Self> {
+    fn prepare(name: &Path, formats: &[Format]) -> Result<Self> {
         let name = name.to_owned();
         if name.as_os_str() == "-" {
             if stream_closed(1) {
@@ -145,9 +155,11 @@ impl Output {
                 destination: Destination::StandardOutput,
             });
         }
-        let format = Format::of_path(&name).ok_or_else(|| {
+        let format = Format::of_path(&name, formats).ok_or_else(|| {
+            let suffixes = formats.iter().map(|format| format!(".{}", format.suffix()));
+            let suffixes = suffixes.collect::<Vec<_>>().join(", ");
             refusal(&name, "its suffix names no format that mmtrace writes").remedy(format!(
-                "Supported suffixes: {SUPPORTED}; - writes JSON to standard output."
+                "Supported suffixes: {suffixes}; - writes JSON to standard output."
             ))
         })?;
         let (path, mode) = match fs::canonicalize(&name) {
@@ -278,6 +290,10 @@ mod tests {
         }
     }
 
+    fn prepare(paths: &[PathBuf]) -> Result<Outputs> {
+        Outputs::prepare(paths, &[Format::Json], None)
+    }
+
     fn names(directory: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(directory)
             .unwrap()
@@ -288,7 +304,7 @@ mod tests {
     }
 
     fn refused(path: PathBuf) -> String {
-        Outputs::prepare(&[path], None).unwrap_err().to_string()
+        prepare(&[path]).unwrap_err().to_string()
     }
 
     #[test]
@@ -297,7 +313,7 @@ mod tests {
         let path = directory.path().join("a.json");
         fs::write(&path, "before").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        let outputs = Outputs::prepare(std::slice::from_ref(&path), None).unwrap();
+        let outputs = prepare(std::slice::from_ref(&path)).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "before");
         assert_eq!(names(directory.path()), ["a.json"]);
 
@@ -323,7 +339,7 @@ mod tests {
         fs::write(&file, "before").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         assert!(
-            Outputs::prepare(std::slice::from_ref(&link), None)
+            prepare(std::slice::from_ref(&link))
                 .unwrap()
                 .write(&Text("after"))
                 .is_empty()
@@ -348,11 +364,6 @@ mod tests {
         assert!(refused(inside("json")).contains("suffix"));
         assert!(refused("/dev/fd/../null.json".into()).contains("-o"));
         let twice = [inside("a.json"), inside("./a.json")];
-        assert!(
-            Outputs::prepare(&twice, None)
-                .unwrap_err()
-                .to_string()
-                .contains("twice")
-        );
+        assert!(prepare(&twice).unwrap_err().to_string().contains("twice"));
     }
 }

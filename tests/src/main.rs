@@ -13,6 +13,7 @@ mod mounts;
 mod needs;
 mod recording;
 mod runner;
+mod settle;
 mod tracer;
 mod truth;
 mod workload;

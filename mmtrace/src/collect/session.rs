@@ -106,7 +106,7 @@ impl Session {
             .context("cannot read the kernel programs' diagnostics")?;
         let (calibration, mut copying) = match try_out(&attached, target, nonce) {
             // Without the copies, if it was them.
-            Err(error) if copies == Wanted::Auto && attached.copies.is_some() => {
+            Err(error) if copies.may_be_returns() && attached.copies.is_some() => {
                 attached.give_copies_up(&error);
                 try_out(&attached, target, nonce)?
             }
@@ -146,6 +146,14 @@ impl Session {
             look_at: TimerInstant::now() + LOOKING,
             logger,
         })
+    }
+
+    /// Takes the programs of a purpose away and tells nobody: for tests of what rests on them.
+    pub fn blind(&mut self, purpose: Purpose) {
+        if purpose == Purpose::Copies {
+            self.copying.clear();
+        }
+        self.attached.blind(purpose);
     }
 
     /// The command is about to be released.

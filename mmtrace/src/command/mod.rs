@@ -2,6 +2,7 @@
 
 mod doctor;
 mod run;
+mod settle;
 
 use anyhow::Result;
 
@@ -16,6 +17,8 @@ pub fn execute(command: Command) -> Result<Exit> {
     match command {
         Command::Run(arguments) => run::execute(arguments),
         Command::Doctor(arguments) => doctor::execute(&arguments),
+        Command::Settle(arguments) => settle::execute(&arguments),
+        Command::SettleWorkload(arguments) => settle::execute_workload(&arguments),
     }
 }
 

@@ -18,6 +18,9 @@ use crate::recording::Recording;
 use crate::report::{json, table};
 use crate::target::{Account, Exit, Marker, Outcome, Running, Signals, Spec, Stopped};
 
+/// What a recording can be written as.
+const FORMATS: &[Format] = &[Format::Json];
+
 /// Carries out `mmtrace run`.
 ///
 /// # Errors
@@ -29,7 +32,7 @@ pub(super) fn execute(arguments: RunArgs) -> Result<Exit> {
         Some(name) => Some(Account::by_name(name)?),
         None => invoker.clone(),
     };
-    let outputs = Outputs::prepare(&arguments.output, invoker)?;
+    let outputs = Outputs::prepare(&arguments.output, FORMATS, invoker)?;
     privilege::check(env::args_os())?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -150,6 +153,8 @@ impl Export for Recording {
     fn export(&self, format: Format, to: &mut dyn Write) -> io::Result<()> {
         match format {
             Format::Json => json::write(self, to),
+            // FORMATS does not have them.
+            Format::Html | Format::Markdown => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }

@@ -74,6 +74,15 @@ impl Attached {
         });
     }
 
+    /// Detaches the programs of a purpose, as if they had never seen anything.
+    pub(crate) fn blind(&mut self, purpose: Purpose) {
+        for (_, hook) in self.hooks.iter().filter(|(it, _)| *it == purpose) {
+            if let Some(program) = self.ebpf.program_mut(hook.program) {
+                unload(program);
+            }
+        }
+    }
+
     /// Detaches and unloads the programs; the maps stay.
     pub fn detach(&mut self) {
         for (_, program) in self.ebpf.programs_mut() {
@@ -197,7 +206,7 @@ impl Prober {
             Some(Err(_)) => Err(anyhow!("looking for the copy routines panicked")),
         };
         let plan = match plan {
-            Err(error) if matches!(copies, Wanted::Exact | Wanted::Sampled) => {
+            Err(error) if !copies.may_be_returns() => {
                 return Err(error.context("the kernel's copies cannot be watched"));
             }
             plan => plan.map_err(|error| no_copies(&error)),

@@ -65,10 +65,20 @@ pub enum Wanted {
     Auto,
     /// At the copy routines, or not at all.
     Exact,
+    /// At the copy routines all the time, by what calls return where that cannot be had.
+    ExactIfAllowed,
     /// At the copy routines for a part of the time, or not at all.
     Sampled,
     /// By what calls return.
     Returns,
+}
+
+impl Wanted {
+    /// Whether what calls return will do where the kernel allows nothing else.
+    #[must_use]
+    pub const fn may_be_returns(self) -> bool {
+        matches!(self, Self::Auto | Self::ExactIfAllowed | Self::Returns)
+    }
 }
 
 /// Where breakpoints go.

@@ -56,7 +56,11 @@ pub fn missed(attached: &Attached) -> Result<Missed> {
             .ebpf
             .program(hook.program)
             .with_context(|| format!("no program {}", hook.program))?;
-        let mut misses = misses(&fdinfo(program.fd()?.as_fd().as_raw_fd())?);
+        // One that was taken away is left out of nothing.
+        let Ok(descriptor) = program.fd() else {
+            continue;
+        };
+        let mut misses = misses(&fdinfo(descriptor.as_fd().as_raw_fd())?);
         if matches!(hook.at, Attachment::Kprobe(_) | Attachment::Kretprobe(_)) {
             let link = links.get(&program.info()?.id());
             match link.and_then(|link| misses_of_kprobe(*link).ok().flatten()) {

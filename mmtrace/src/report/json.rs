@@ -20,21 +20,38 @@ pub fn write(recording: &Recording, mut out: impl Write) -> io::Result<()> {
         recording: &'a Recording,
     }
 
-    let mut serializer = serde_json::Serializer::with_formatter(&mut out, Lines::default());
-    Document {
-        schema: SCHEMA,
-        recording,
-    }
-    .serialize(&mut serializer)?;
-    out.write_all(b"\n")
+    write_lines(
+        &Document {
+            schema: SCHEMA,
+            recording,
+        },
+        2,
+        &mut out,
+    )
 }
 
-/// How deep the elements are that get a line each: the members of the members of the document.
-const LINE_DEPTH: usize = 2;
+/// Writes `value` as JSON in which elements down to `depth` have a line each.
+///
+/// # Errors
+/// When `out` cannot be written to.
+pub(crate) fn write_lines(
+    value: &impl Serialize,
+    depth: usize,
+    mut out: impl Write,
+) -> io::Result<()> {
+    let lines = Lines {
+        lined: depth,
+        ..Lines::default()
+    };
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, lines))?;
+    out.write_all(b"\n")
+}
 
 /// Breaks lines between the outer elements only.
 #[derive(Default)]
 struct Lines {
+    /// How deep the elements are that get a line each.
+    lined: usize,
     depth: usize,
     /// Whether the innermost array or object that was ended or is open has an element.
     filled: bool,
@@ -49,7 +66,7 @@ impl Lines {
 
     fn close(&mut self, out: &mut (impl Write + ?Sized), bracket: &[u8]) -> io::Result<()> {
         self.depth -= 1;
-        if self.filled && self.depth < LINE_DEPTH {
+        if self.filled && self.depth < self.lined {
             self.line(out)?;
         }
         self.filled = true;
@@ -60,7 +77,7 @@ impl Lines {
         if !first {
             out.write_all(b",")?;
         }
-        if self.depth <= LINE_DEPTH {
+        if self.depth <= self.lined {
             self.line(out)?;
         } else if !first {
             out.write_all(b" ")?;

@@ -8,5 +8,5 @@ mod observed;
 mod paint;
 mod summary;
 pub mod table;
-mod text;
-mod units;
+pub(crate) mod text;
+pub(crate) mod units;

@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthChar as _;
 /// Text as a terminal may show it, in pieces that are never cut: a character with the marks that
 /// combine with it, or an escape such as `\x1b`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shown {
+pub(crate) struct Shown {
     pieces: Vec<Piece>,
 }
 
@@ -24,7 +24,7 @@ impl Shown {
     /// A name with everything escaped that could act on a terminal or deceive its reader: control
     /// characters, marks that change the direction of text or are invisible, and bytes that are not
     /// UTF-8. A backslash is doubled, so that no name can look like the escape of another.
-    pub(super) fn name(name: &OsStr) -> Self {
+    pub(crate) fn name(name: &OsStr) -> Self {
         match name.is_empty() {
             true => Self::prose("\"\""),
             false => Self::escape(name, "\\\\"),
@@ -32,12 +32,12 @@ impl Shown {
     }
 
     /// Prose, escaped like a name, with its backslashes as they are.
-    pub(super) fn prose(text: &str) -> Self {
+    pub(crate) fn prose(text: &str) -> Self {
         Self::escape(text.as_ref(), "\\")
     }
 
     /// A command as one would type it in a shell, escaped like prose.
-    pub(super) fn command(arguments: &[impl AsRef<OsStr>]) -> Self {
+    pub(crate) fn command(arguments: &[impl AsRef<OsStr>]) -> Self {
         let mut line = Vec::new();
         for (index, argument) in arguments.iter().enumerate() {
             if index > 0 {
@@ -96,17 +96,17 @@ impl Shown {
     }
 
     /// Columns that `text` takes, which was escaped before.
-    pub(super) fn width_of(text: &str) -> usize {
+    pub(crate) fn width_of(text: &str) -> usize {
         text.chars().filter_map(|character| character.width()).sum()
     }
 
     /// Columns that the whole text takes.
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.pieces.iter().map(|piece| piece.width).sum()
     }
 
     /// The beginning of the text, ending in an ellipsis when it is wider than `width`.
-    pub(super) fn keep_start(&self, width: usize) -> String {
+    pub(crate) fn keep_start(&self, width: usize) -> String {
         if self.width() <= width {
             return join(&self.pieces);
         }
@@ -119,7 +119,7 @@ impl Shown {
 
     /// The end of the text, which tells files apart, after an ellipsis when it is wider than
     /// `width`. Begins at a directory where little is lost by that.
-    pub(super) fn keep_end(&self, width: usize) -> String {
+    pub(crate) fn keep_end(&self, width: usize) -> String {
         if self.width() <= width {
             return join(&self.pieces);
         }
@@ -139,7 +139,7 @@ impl Shown {
 
 /// `text` in lines of at most `width` columns, indented by `indent`, escaped. A word that is wider
 /// than a line is cut.
-pub(super) fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
     let room = width.saturating_sub(indent).max(1);
     let mut lines = Vec::new();
     let mut line = String::new();

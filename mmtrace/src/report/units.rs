@@ -4,10 +4,10 @@ use crate::recording::Unit;
 
 /// A number and its unit, apart so that columns can align both.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Amount {
-    pub(super) number: String,
+pub(crate) struct Amount {
+    pub(crate) number: String,
     /// Empty for counts and for zero.
-    pub(super) unit: &'static str,
+    pub(crate) unit: &'static str,
 }
 
 impl std::fmt::Display for Amount {
@@ -18,7 +18,7 @@ impl std::fmt::Display for Amount {
 }
 
 /// `value` in the unit that suits its size. Zero is a plain 0, whatever it counts.
-pub(super) fn amount(value: u64, unit: Unit) -> Amount {
+pub(crate) fn amount(value: u64, unit: Unit) -> Amount {
     match unit {
         _ if value == 0 => Amount {
             number: "0".into(),
@@ -34,7 +34,7 @@ pub(super) fn amount(value: u64, unit: Unit) -> Amount {
 }
 
 /// `value` with thousands separators.
-pub(super) fn count(value: u64) -> String {
+pub(crate) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut separated = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -101,7 +101,7 @@ fn time(value_ns: u64) -> Amount {
 }
 
 /// `part` of `whole` in percent. A share that is neither none nor all never shows as one of these.
-pub(super) fn percent(part: u64, whole: u64) -> String {
+pub(crate) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "0 %".into();
     }
@@ -117,7 +117,7 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 }
 
 /// `value` things: `1 process`, `2,000 processes`.
-pub(super) fn counted(value: u64, one: &str, many: &str) -> String {
+pub(crate) fn counted(value: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(value), if value == 1 { one } else { many })
 }
 

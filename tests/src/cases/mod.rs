@@ -14,6 +14,7 @@ mod processes;
 mod programs;
 mod python;
 mod reads;
+mod settle;
 mod stacked;
 mod streams;
 mod throttled;
@@ -44,6 +45,7 @@ pub(crate) fn all() -> Vec<Case> {
         witness::cases(),
         programs::cases(),
         doctor::cases(),
+        settle::cases(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,225 @@
+//! Reading a file, and mapping it.
+
+use super::{
+    super::{
+        experiment::Experiment::*,
+        figure::Figure::*,
+        rule::{Amount::*, Must::*, Role::*},
+    },
+    ALL, ALL_PAGES, ARRIVED, Claim, FAULTED, FROM_DISK, LOADED, NO_CALLS, NO_COPY, NONE, ONE_COPY,
+    SEES_DISK, SEES_READS, WARM, cold, control, predict, rule,
+};
+
+pub(super) const READING: &[Claim] = &[
+    Claim {
+        id: "read-two-copies",
+        english: "The traditional read copies twice: from the disk to the page cache, and from the \
+                  page cache to the user's buffer.",
+        chinese: "传统的Linux系统文件操作流程(示意图)",
+        rules: &[
+            cold(ReadCold),
+            cold(ReadColdSmall),
+            cold(ReadColdLarge),
+            cold(ReadDirect),
+            control(ReadCold, RightBytes, Be(ALL), ARRIVED),
+            control(ReadDirect, RightBytes, Be(ALL), ARRIVED),
+            control(
+                ReadDirect,
+                DiskReadBytes,
+                BeOnDisk(ALL),
+                "past the page cache, from the disk",
+            ),
+            control(
+                ReadDirect,
+                CopiedToUserBytes,
+                Be(NONE),
+                "with O_DIRECT the disk fills the buffer: there the second copy must be missing",
+            ),
+            predict(ReadCold, DiskReadBytes, BeOnDisk(ALL), FROM_DISK),
+            predict(ReadCold, CopiedToUserBytes, Be(ALL), ONE_COPY),
+            predict(ReadColdSmall, DiskReadBytes, BeOnDisk(ALL), FROM_DISK),
+            predict(ReadColdSmall, CopiedToUserBytes, Be(ALL), ONE_COPY),
+            predict(ReadColdLarge, DiskReadBytes, BeOnDisk(ALL), FROM_DISK),
+            predict(ReadColdLarge, CopiedToUserBytes, Be(ALL), ONE_COPY),
+        ],
+    },
+    Claim {
+        id: "mmap-one-copy",
+        english: "With mmap one copy is left. The author: from kernel to user space. The reader: \
+                  from the disk to memory, and none from kernel to user space.",
+        chinese: "你说一次拷贝发生在内核空间复制到用户空间!个人理解,这一次拷贝应该是指的从磁盘调度到\
+                  主内存发生的,因为直接映射到用户空间的,用户直接访问的是用户空间虚拟地址,应该不会发生\
+                  内核空间到用户空间的拷贝!",
+        rules: &[
+            cold(MapColdShared),
+            cold(MapColdPrivate),
+            cold(ReadCold),
+            control(MapColdShared, RightBytes, Be(Pages), LOADED),
+            control(MapColdPrivate, RightBytes, Be(Pages), LOADED),
+            control(MapColdShared, Operations, Be(NONE), NO_CALLS),
+            control(MapColdPrivate, Operations, Be(NONE), NO_CALLS),
+            control(MapColdShared, Faults, BeAtLeast(Exactly(1)), FAULTED),
+            control(MapColdPrivate, Faults, BeAtLeast(Exactly(1)), FAULTED),
+            control(ReadCold, CopiedToUserBytes, Be(ALL), SEES_READS),
+            rule(
+                AuthorPrediction,
+                MapColdShared,
+                CopiedToUserBytes,
+                Be(ALL),
+                "the author: each byte is copied from kernel to user space",
+            ),
+            rule(
+                AuthorPrediction,
+                MapColdPrivate,
+                CopiedToUserBytes,
+                Be(ALL),
+                "the author: each byte is copied from kernel to user space",
+            ),
+            rule(
+                ReaderPrediction,
+                MapColdShared,
+                DiskReadBytes,
+                BeOnDisk(ALL),
+                FROM_DISK,
+            ),
+            rule(
+                ReaderPrediction,
+                MapColdShared,
+                CopiedToUserBytes,
+                Be(NONE),
+                NO_COPY,
+            ),
+            rule(
+                ReaderPrediction,
+                MapColdPrivate,
+                DiskReadBytes,
+                BeOnDisk(ALL),
+                FROM_DISK,
+            ),
+            rule(
+                ReaderPrediction,
+                MapColdPrivate,
+                CopiedToUserBytes,
+                Be(NONE),
+                NO_COPY,
+            ),
+        ],
+    },
+    Claim {
+        id: "warm-copies",
+        english: "With the file already cached, read still copies once, and mmap copies nothing at \
+                  all.",
+        chinese: "因为直接映射到用户空间的 …… 应该不会发生内核空间到用户空间的拷贝!",
+        rules: &[
+            control(ReadWarm, CachedBeforeBytes, Be(ALL_PAGES), WARM),
+            control(MapWarm, CachedBeforeBytes, Be(ALL_PAGES), WARM),
+            control(ReadWarm, RightBytes, Be(ALL), ARRIVED),
+            control(MapWarm, RightBytes, Be(Pages), LOADED),
+            control(MapWarm, Operations, Be(NONE), NO_CALLS),
+            control(MapWarm, Faults, BeAtLeast(Exactly(1)), FAULTED),
+            cold(ReadCold),
+            control(ReadCold, DiskReadBytes, BeOnDisk(ALL), SEES_DISK),
+            predict(
+                ReadWarm,
+                DiskReadBytes,
+                Be(NONE),
+                "nothing is left to be read from the disk",
+            ),
+            predict(ReadWarm, CopiedToUserBytes, Be(ALL), ONE_COPY),
+            predict(
+                MapWarm,
+                DiskReadBytes,
+                Be(NONE),
+                "nothing is left to be read from the disk",
+            ),
+            predict(MapWarm, CopiedToUserBytes, Be(NONE), NO_COPY),
+        ],
+    },
+    Claim {
+        id: "map-reads-nothing",
+        english: "mmap itself relates no data to the addresses: it only builds the mapping.",
+        chinese: "此时,该虚拟地址并没有任何数据关联到文件中,仅仅只是建立映射关系",
+        rules: &[
+            cold(MapUntouched),
+            cold(MapPopulated),
+            control(MapUntouched, Operations, Be(NONE), NO_CALLS),
+            control(
+                MapPopulated,
+                DiskReadBytes,
+                BeOnDisk(ALL),
+                "with MAP_POPULATE mmap does read: there the same probes see it",
+            ),
+            control(
+                MapPopulated,
+                CachedAfterBytes,
+                Be(ALL_PAGES),
+                "and it is cached then",
+            ),
+            rule(
+                ControlIfHad,
+                MapAdvised,
+                DiskReadBytes,
+                BeOnDisk(ALL),
+                "MADV_POPULATE_READ reads too",
+            ),
+            predict(MapUntouched, DiskReadBytes, Be(NONE), "mmap reads nothing"),
+            predict(MapUntouched, Faults, Be(NONE), "and causes no fault"),
+            predict(
+                MapUntouched,
+                CachedAfterBytes,
+                Be(NONE),
+                "and nothing is cached by it",
+            ),
+        ],
+    },
+    Claim {
+        id: "visible-only-after-write",
+        english: "Only when a process writes to the virtual memory does the data become visible.",
+        chinese: "当其中1个进程对虚拟内存写入数据时,则真正实现了数据的可见",
+        rules: &[
+            cold(FirstLoad),
+            control(FirstLoad, CheckedBytes, Be(ALL), "every byte was looked at"),
+            control(
+                FirstLoad,
+                Operations,
+                Be(NONE),
+                "nobody has written, or read by a call",
+            ),
+            control(FirstLoad, Faults, BeAtLeast(Exactly(1)), FAULTED),
+            predict(
+                FirstLoad,
+                RightBytes,
+                Be(NONE),
+                "before anybody has stored, no byte of the file is to be seen",
+            ),
+        ],
+    },
+    Claim {
+        id: "no-io-calls",
+        english: "Memory access takes the place of I/O read and write calls.",
+        chinese: "用内存读写 代替 I/O读写",
+        rules: &[
+            control(MapColdShared, RightBytes, Be(Pages), LOADED),
+            control(MapWarm, RightBytes, Be(Pages), LOADED),
+            control(
+                ReadCold,
+                Operations,
+                Be(CallsOf(64 << 10)),
+                "read(2) takes a call for each 64 KiB: there the same probes see them",
+            ),
+            control(
+                ReadColdSmall,
+                Operations,
+                Be(CallsOf(4 << 10)),
+                "or for each 4 KiB",
+            ),
+            predict(
+                MapColdShared,
+                Operations,
+                Be(NONE),
+                "all is used without a call",
+            ),
+            predict(MapWarm, Operations, Be(NONE), "all is used without a call"),
+        ],
+    },
+];

@@ -1,0 +1,284 @@
+//! `mmtrace settle`: decides claims about memory mapping by measurement.
+//!
+//! ```text
+//! claims -> experiments -> driver, traced as any command -> recording, reports -> outcomes
+//!        -> rules -> findings -> verdicts
+//! ```
+//! Each experiment is a process that does one thing in plain system calls. What is measured of it are
+//! the recording's rows of that process; what it sees for itself it reports. The rules are data, in
+//! [`claims`].
+
+pub mod claims;
+pub mod experiment;
+pub mod figure;
+mod measured;
+pub mod outcome;
+pub mod plan;
+pub mod report;
+pub mod rule;
+pub mod sabotage;
+pub mod verdict;
+pub mod workload;
+
+use std::{
+    env,
+    fs::File,
+    io::{Read as _, Seek as _},
+    os::fd::AsRawFd as _,
+    path::{Path, PathBuf},
+    pin::pin,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::{
+    memfd::{MFdFlags, memfd_create},
+    signal::SigSet,
+};
+
+use crate::{
+    collect::{Asked, Session},
+    kernel::stack::Symbols,
+    probe::{Purpose, copies::Wanted},
+    progress::Progress,
+    recording::{Copies, Host, Path as DataPath, Recording, WitnessTrial},
+    target::{Exit, Marker, Running, Signals, Spec, Stopped},
+};
+use claims::Claim;
+use experiment::Experiment;
+use outcome::{Outcomes, outcomes};
+use sabotage::Sabotage;
+use verdict::Tried;
+use workload::{Job, Report};
+
+/// What is to be settled, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The claims.
+    pub claims: Vec<&'static Claim>,
+    /// Bytes of each file at most.
+    pub size_bytes: u64,
+    /// Where the files are made.
+    pub directory: PathBuf,
+    /// How often each experiment is made.
+    pub repetitions: u32,
+    /// What is spoilt, for tests.
+    pub sabotage: Option<Sabotage>,
+    /// Whether to tell how it goes on.
+    pub progress: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// How it was made.
+    pub settings: Settings,
+    /// The claims with their verdicts.
+    pub tried: Vec<Tried>,
+    /// What came of the experiments.
+    pub outcomes: Outcomes,
+    /// What they were watched by.
+    pub watched: Watched,
+}
+
+/// How the experiments were watched.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The machine.
+    pub host: Host,
+    /// The kind of hooks.
+    pub backend: &'static str,
+    /// How copies were found.
+    pub copies: Copies,
+    /// The kind of file system that the files were on, if mmtrace was told.
+    pub filesystem: Option<String>,
+    /// How long it took.
+    pub wall_time_ns: u64,
+    /// How many of the audit's comparisons agree, and how many do not.
+    pub audit: [usize; 2],
+    /// What mmtrace saw of watched bytes of its own before the experiments.
+    pub witness: Vec<WitnessTrial>,
+}
+
+impl Settlement {
+    /// Whether each claim that was tried was decided.
+    #[must_use]
+    pub fn decided(&self) -> bool {
+        self.tried.iter().all(Tried::decided)
+    }
+}
+
+/// How often the experiments are made anew because the kernel has left calls of hooks out.
+const ATTEMPTS: u32 = 3;
+
+/// Makes the experiments and decides the claims.
+///
+/// # Errors
+/// If the kernel cannot be observed, or the experiments cannot be made at all.
+pub async fn settle(settings: Settings) -> Result<Settlement> {
+    let mask = SigSet::thread_get_mask().context("the mask of signals")?;
+    let mut attempts = 0;
+    let (recording, reports) = loop {
+        mask.thread_set_mask().context("the mask of signals")?;
+        let made = make(&settings).await?;
+        attempts += 1;
+        // From 7.0 on, a program may be left out while a preempted task is inside it.
+        let left_out = made.0.lost.get("hook_calls").is_some_and(|lost| *lost > 0);
+        if !left_out || attempts == ATTEMPTS {
+            break made;
+        }
+    };
+    // Read only now: it takes a while, and would be in the way of nothing.
+    let symbols = Symbols::read().map_err(|error| format!("{error:#}"));
+    let outcomes = outcomes(&recording, &reports, &symbols);
+    let tried = settings
+        .claims
+        .iter()
+        .map(|claim| Tried::new(claim, &outcomes));
+    let tried = tried.collect();
+    let watched = watched(&recording);
+    Ok(Settlement {
+        settings,
+        tried,
+        outcomes,
+        watched,
+    })
+}
+
+/// The experiments that claims need, each once, in the order of their definition.
+fn experiments(claims: &[&Claim]) -> Vec<Experiment> {
+    let mut all: Vec<Experiment> = claims
+        .iter()
+        .flat_map(|claim| claim.experiments())
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Runs the driver as a traced command: what was recorded, and what the programs told.
+async fn make(settings: &Settings) -> Result<(Recording, Vec<Report>)> {
+    let signals = Signals::block().context("cannot take over the signals")?;
+    let told = memfd_create("mmtrace-settle-reports", MFdFlags::empty()).context("memfd_create")?;
+    let told = File::from(told);
+    let job = Job {
+        experiments: experiments(&settings.claims),
+        repetitions: settings.repetitions,
+        size_bytes: settings.size_bytes,
+        directory: settings.directory.clone(),
+        report: told.as_raw_fd(),
+        parent: Some(std::process::id()),
+        sabotage: settings.sabotage,
+    };
+    let myself = env::current_exe().context("cannot find mmtrace's own file")?;
+    let command = [vec![myself.into()], job.arguments()].concat();
+    let marker = Marker::random().context("cannot read random numbers")?;
+    let spec = Spec {
+        command: command.clone(),
+        user: None,
+        marker: Some(marker),
+    };
+    let target = Stopped::spawn(spec, signals)?;
+    let copies = match settings.sabotage {
+        Some(Sabotage::NoCopyProbe) => Wanted::Returns,
+        _ => Wanted::ExactIfAllowed,
+    };
+    let asked = Asked {
+        witness: true,
+        ..Asked::default()
+    };
+    let pid = target.pid();
+    let mut session = Session::attach(command, None, copies, pid, marker.nonce, false, asked)?;
+    match settings.sabotage {
+        Some(Sabotage::BlindDiskProbe) => session.blind(Purpose::Disk),
+        Some(Sabotage::BlindCopyProbe) => session.blind(Purpose::Copies),
+        _ => {}
+    }
+    session.start();
+    let mut running = target.release()?;
+    let exit = watch(&mut running, &mut session, settings.progress).await?;
+    let recording = session
+        .collect(&exit)
+        .context("cannot collect what was observed")?;
+    if exit.exit != Exit::Code(0) {
+        bail!("the experiments' driver ended early: {}", exit.exit);
+    }
+    Ok((recording, read(told)?))
+}
+
+async fn watch(
+    running: &mut Running,
+    session: &mut Session,
+    progress: bool,
+) -> Result<crate::target::Outcome> {
+    let started = Instant::now();
+    let mut progress = Progress::new(progress);
+    let mut wait = pin!(running.wait());
+    loop {
+        tokio::select! {
+            outcome = &mut wait => return outcome,
+            pumped = session.pump() => pumped.context("the observation has stopped")?,
+            () = progress.due() => progress.draw(|| Some(session.progress(started.elapsed()))),
+        }
+    }
+}
+
+/// What the programs told, a report a line.
+fn read(mut told: File) -> Result<Vec<Report>> {
+    let mut text = String::new();
+    told.rewind()?;
+    told.read_to_string(&mut text)?;
+    let reports = text.lines().map(serde_json::from_str);
+    reports
+        .collect::<Result<_, _>>()
+        .context("a report of an experiment")
+}
+
+fn watched(recording: &Recording) -> Watched {
+    let agreeing = |agree| {
+        recording
+            .audit
+            .iter()
+            .filter(|entry| entry.agree == Some(agree))
+            .count()
+    };
+    Watched {
+        host: recording.host.clone(),
+        backend: recording.probes.backend.name(),
+        copies: recording.probes.copies,
+        filesystem: filesystem(recording),
+        wall_time_ns: recording.target.wall_time_ns,
+        audit: [agreeing(true), agreeing(false)],
+        witness: recording.witness.clone(),
+    }
+}
+
+/// The kind of file system that the experiments' files are on.
+fn filesystem(recording: &Recording) -> Option<String> {
+    let written = recording
+        .rows
+        .iter()
+        .filter(|row| row.path == DataPath::Write);
+    let most = written.max_by_key(|row| row.measures.bytes_returned)?;
+    let file = recording
+        .files
+        .iter()
+        .find(|file| Some(file.id) == most.file)?;
+    file.filesystem.clone()
+}
+
+/// The command that makes a claim's experiments again, for `mmtrace run`.
+#[must_use]
+pub fn repeat_command(claim: &Claim, size_bytes: u64, directory: &Path) -> Vec<String> {
+    let mut words: Vec<String> = ["mmtrace", "run", "--", "mmtrace", workload::SUBCOMMAND]
+        .map(str::to_owned)
+        .to_vec();
+    words.extend([
+        "--size".to_owned(),
+        size_bytes.to_string(),
+        "--dir".to_owned(),
+    ]);
+    words.push(directory.display().to_string());
+    words.extend(experiments(&[claim]).into_iter().map(Experiment::name));
+    words
+}

@@ -1,0 +1,144 @@
+//! A settlement as text for a terminal.
+
+use super::{
+    Language, headline,
+    words::{COLUMNS, both, cells, conditions, ran, repeat},
+};
+use crate::{
+    report::text::{Shown, wrapped},
+    settle::{
+        Settlement,
+        claims::{self, Claim},
+        verdict::Tried,
+    },
+};
+
+/// The claims by name, with their words.
+#[must_use]
+pub fn list(language: Language) -> String {
+    let widest = claims::all().map(|claim| claim.id.len()).max().unwrap_or(0);
+    let line = |claim: &Claim| format!("{:<widest$}  {}\n", claim.id, both(claim, language)[0]);
+    claims::all().map(line).collect()
+}
+
+/// Tells a settlement in lines of at most `width` columns, where what is in them can be broken.
+#[must_use]
+pub fn text(settlement: &Settlement, language: Language, width: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let ways = headline::ways(settlement);
+    lines.extend(ways.iter().map(headline::Way::line));
+    if !ways.is_empty() {
+        lines.push(String::new());
+    }
+    lines.extend(wrapped(&conditions(settlement), 0, width));
+    for tried in &settlement.tried {
+        lines.push(String::new());
+        lines.extend(of_claim(settlement, tried, language, width));
+    }
+    let decided = settlement
+        .tried
+        .iter()
+        .filter(|tried| tried.decided())
+        .count();
+    lines.push(String::new());
+    lines.push(format!(
+        "{decided} of {} claims decided",
+        settlement.tried.len()
+    ));
+    lines.join("\n") + "\n"
+}
+
+fn of_claim(
+    settlement: &Settlement,
+    tried: &Tried,
+    language: Language,
+    width: usize,
+) -> Vec<String> {
+    let Some(claim) = claims::find(tried.claim) else {
+        return Vec::new();
+    };
+    let mut lines = vec![claim.id.to_owned()];
+    for words in both(claim, language) {
+        lines.extend(wrapped(words, 2, width));
+    }
+    lines.extend(table(settlement, claim, width));
+    lines.extend(wrapped(&tried.verdict.verdict, 2, width));
+    if tried.readings.is_some() {
+        lines.extend(
+            stacks(settlement, claim)
+                .iter()
+                .flat_map(|line| wrapped(line, 2, width)),
+        );
+    }
+    let command = Shown::command(&repeat(settlement, claim)).keep_start(usize::MAX);
+    lines.push(format!("  again: {command}"));
+    lines
+}
+
+/// Where the kernel has stored to watched bytes: of the experiments where these could be watched, of
+/// mmtrace's own read where not.
+fn stacks(settlement: &Settlement, claim: &Claim) -> Vec<String> {
+    const FRAMES: usize = 6;
+
+    let line = |whose: &str, stack: &[String]| {
+        let frames: Vec<_> = stack.iter().take(FRAMES).map(String::as_str).collect();
+        format!(
+            "{whose}, the kernel's store to a watched byte: {}",
+            frames.join(" < ")
+        )
+    };
+    let of_experiments = ran(settlement, claim)
+        .into_iter()
+        .filter_map(|(experiment, outcome)| {
+            let stack = &outcome?.stack;
+            (!stack.is_empty()).then(|| line(&experiment.name(), stack))
+        });
+    let lines: Vec<String> = of_experiments.collect();
+    if !lines.is_empty() {
+        return lines;
+    }
+    let own = settlement
+        .watched
+        .witness
+        .iter()
+        .find(|trial| !trial.stack.is_empty());
+    own.map(|trial| line("mmtrace's own read of a file", &trial.stack))
+        .into_iter()
+        .collect()
+}
+
+/// What was measured of a claim's experiments.
+fn table(settlement: &Settlement, claim: &Claim, width: usize) -> Vec<String> {
+    let heading = ["experiment"]
+        .into_iter()
+        .chain(COLUMNS.map(|(heading, _)| heading));
+    let mut rows: Vec<Vec<String>> = vec![heading.map(str::to_owned).collect()];
+    let mut failed = Vec::new();
+    for (experiment, outcome) in ran(settlement, claim) {
+        let mut row = vec![experiment.name()];
+        match outcome {
+            Some(outcome) => {
+                row.extend(cells(outcome));
+                let reason = outcome.failed.as_ref();
+                failed.extend(reason.map(|reason| format!("{}: {reason}", experiment.name())));
+            }
+            None => row.extend(COLUMNS.map(|_| "-".to_owned())),
+        }
+        rows.push(row);
+    }
+    let widths: Vec<usize> = (0..=COLUMNS.len())
+        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
+        .collect();
+    let line = |row: &Vec<String>| {
+        let mut line = format!("    {:<1$}", row[0], widths[0]);
+        for (cell, width) in row.iter().zip(&widths).skip(1) {
+            line += &format!("  {cell:>width$}");
+        }
+        line
+    };
+    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    for reason in failed {
+        lines.extend(wrapped(&reason, 4, width));
+    }
+    lines
+}
