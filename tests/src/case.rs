@@ -149,6 +149,8 @@ impl State {
 pub(crate) enum Need {
     /// The first of the backends that are tried: what the case is about is the same under each.
     FirstBackend,
+    /// A fast machine, or one of those on which the suite takes its time.
+    Thorough,
     /// A kernel that takes breakpoints on its code.
     Copies,
     /// A processor that may be taken away.

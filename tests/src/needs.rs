@@ -23,22 +23,29 @@ use crate::{
 pub(crate) struct Here {
     directory: PathBuf,
     scratch_disks: usize,
+    thorough: bool,
     known: HashMap<Need, Option<String>>,
 }
 
 impl Here {
     /// What there is for cases whose files are below `directory`, with so many disks that may be
-    /// written to.
-    pub(crate) fn new(directory: &Path, scratch_disks: usize) -> Self {
+    /// written to. Whether it is `thorough`, the runner says.
+    pub(crate) fn new(directory: &Path, scratch_disks: usize, thorough: bool) -> Self {
         Self {
             directory: directory.to_owned(),
             scratch_disks,
+            thorough,
             known: HashMap::new(),
         }
     }
 
     /// Why a case with these needs cannot be tried; `None` when it can.
     pub(crate) fn lacks(&mut self, needs: &[Need]) -> Option<String> {
+        if needs.contains(&Need::Thorough) && !self.thorough {
+            let where_then =
+                "this machine is slow: tried natively, on the oldest and the newest kernel";
+            return Some(where_then.into());
+        }
         needs.iter().find_map(|need| {
             self.known
                 .entry(*need)
@@ -55,7 +62,7 @@ impl Here {
 fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result<()> {
     match need {
         // The runner knows which that is.
-        Need::FirstBackend => Ok(()),
+        Need::FirstBackend | Need::Thorough => Ok(()),
         Need::Copies => {
             ensure!(
                 copies_can_be_watched(),

@@ -18,9 +18,18 @@ use crate::{
 };
 
 pub(super) fn cases() -> Vec<Case> {
-    const NEEDS: &[Need] = &[Need::FirstBackend, Need::Cold, Need::DirectIo];
+    const NEEDS: &[Need] = &[
+        Need::FirstBackend,
+        Need::Thorough,
+        Need::Cold,
+        Need::DirectIo,
+    ];
     vec![
-        settled("settle/claims", NEEDS, claims),
+        settled(
+            "settle/claims",
+            &[Need::FirstBackend, Need::Cold, Need::DirectIo],
+            claims,
+        ),
         settled("settle/small-sizes", NEEDS, small_sizes),
         settled("settle/repeated", NEEDS, repeated),
         settled(
@@ -33,13 +42,13 @@ pub(super) fn cases() -> Vec<Case> {
         settled("settle/spoilt-disk-probe", NEEDS, spoilt_disk_probe),
         settled("settle/spoilt-copy-probe", NEEDS, spoilt_copy_probe),
         settled("settle/no-copy-probe", NEEDS, no_copy_probe),
-        settled("settle/bad-input", &[Need::FirstBackend], bad_input),
+        settled("settle/bad-input", &NEEDS[..2], bad_input),
         settled(
             "settle/no-room",
-            &[Need::FirstBackend, Need::Mounts],
+            &[Need::FirstBackend, Need::Thorough, Need::Mounts],
             no_room,
         ),
-        settled("settle/killed", &[Need::FirstBackend], killed),
+        settled("settle/killed", &NEEDS[..2], killed),
     ]
 }
 

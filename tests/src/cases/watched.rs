@@ -31,20 +31,20 @@ use crate::{
 
 pub(super) fn cases() -> Vec<Case> {
     let programs = ["rg", "python3"].map(Need::Program);
-    let mounted = [&[Need::Mounts], &programs[..]].concat();
+    let mounted = [&[Need::ScratchDisks(1), Need::Mounts], &programs[..]].concat();
     let mut cases = vec![
-        case("copies/sampled", &[], |site| {
+        case("copies/sampled", &[Need::Thorough], |site| {
             for_a_part(site, &["--copies", "sampled"])
         }),
-        case("copies/auto", &[], |site| {
+        case("copies/auto", &[Need::Thorough], |site| {
             for_a_part(site, &["--copies", "auto", "--copy-budget", "0.1"])
         }),
         case("copies/on-tmpfs", &mounted, on_tmpfs),
         case("copies/on-overlay", &mounted, on_overlay),
-        case("copies/registers-taken", &[], registers_taken),
+        case("copies/registers-taken", &[Need::Thorough], registers_taken),
         case("copies/debugged", &[], debugged),
-        case("copies/beside-another", &[], beside_another),
-        case("copies/hotplug", &[Need::Hotplug], hotplug),
+        case("copies/beside-another", &[Need::Thorough], beside_another),
+        case("copies/hotplug", &[Need::Thorough, Need::Hotplug], hotplug),
     ];
     for case in &mut cases {
         case.needs.splice(0..0, [Need::FirstBackend, Need::Copies]);
