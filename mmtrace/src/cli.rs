@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::probe::copies::Wanted;
 use crate::recording;
+use crate::settle::performance::sample;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Where a program's file data comes from: read() or mmap, copy or fault, cache or disk.
@@ -28,6 +29,9 @@ pub enum Command {
     Run(RunArgs),
     /// Try what this kernel offers and refuses, and say what would lift each refusal.
     Doctor(DoctorArgs),
+    /// Take one sample of the experiment on performance.
+    #[command(name = sample::SUBCOMMAND, hide = true)]
+    SettleSample(sample::Args),
 }
 
 /// Arguments of `mmtrace doctor`.

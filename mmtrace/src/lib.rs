@@ -15,6 +15,7 @@ pub mod probe;
 pub mod progress;
 pub mod recording;
 pub mod report;
+pub mod settle;
 pub mod target;
 pub mod witness;
 

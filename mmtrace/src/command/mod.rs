@@ -6,6 +6,7 @@ mod run;
 use anyhow::Result;
 
 use crate::cli::Command;
+use crate::settle::performance::sample;
 use crate::target::Exit;
 
 /// Carries out a subcommand; returns how mmtrace is to end.
@@ -16,6 +17,10 @@ pub fn execute(command: Command) -> Result<Exit> {
     match command {
         Command::Run(arguments) => run::execute(arguments),
         Command::Doctor(arguments) => doctor::execute(&arguments),
+        Command::SettleSample(arguments) => {
+            sample::execute(&arguments)?;
+            Ok(Exit::Code(0))
+        }
     }
 }
 

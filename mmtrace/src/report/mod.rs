@@ -9,4 +9,4 @@ mod paint;
 mod summary;
 pub mod table;
 mod text;
-mod units;
+pub(crate) mod units;

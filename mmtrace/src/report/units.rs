@@ -4,10 +4,10 @@ use crate::recording::Unit;
 
 /// A number and its unit, apart so that columns can align both.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Amount {
-    pub(super) number: String,
+pub(crate) struct Amount {
+    pub(crate) number: String,
     /// Empty for counts and for zero.
-    pub(super) unit: &'static str,
+    pub(crate) unit: &'static str,
 }
 
 impl std::fmt::Display for Amount {
@@ -18,7 +18,7 @@ impl std::fmt::Display for Amount {
 }
 
 /// `value` in the unit that suits its size. Zero is a plain 0, whatever it counts.
-pub(super) fn amount(value: u64, unit: Unit) -> Amount {
+pub(crate) fn amount(value: u64, unit: Unit) -> Amount {
     match unit {
         _ if value == 0 => Amount {
             number: "0".into(),

@@ -1,0 +1,3 @@
+//! The experiments that decide the claims.
+
+pub mod performance;
