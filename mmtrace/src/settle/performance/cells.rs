@@ -18,9 +18,9 @@ const MIB: u64 = 1 << 20;
 /// A file of middling size.
 pub(super) const MIDDLING_BYTES: u64 = MIB;
 /// Bytes of all messages of a sample together, if these are large.
-const IPC_BYTES: u64 = 32 * MIB;
+const IPC_BYTES: u64 = 16 * MIB;
 /// And how many at most, if they are small.
-const IPC_MESSAGES: u64 = 1 << 15;
+const IPC_MESSAGES: u64 = 1 << 14;
 /// Sizes of messages.
 const MESSAGE_BYTES: [usize; 5] = [64, KIB, 16 * KIB, 128 * KIB, 1024 * KIB];
 
@@ -58,12 +58,7 @@ const SEQUENTIAL_COLD: Row = row(
 /// In random order, from disk: the trap of the default, which reads around each fault.
 const RANDOM_COLD: Row = Row {
     blocks: COLD_BLOCKS,
-    ..row(Random, 4 * KIB, &[Read, Mmap, MmapRandom, MmapPopulate])
-};
-/// As RANDOM_COLD, without what reads all of the file whatever is asked for.
-const RANDOM_COLD_THREADS: Row = Row {
-    methods: &[Read, Mmap, MmapRandom],
-    ..RANDOM_COLD
+    ..row(Random, 4 * KIB, &[Read, Mmap, MmapRandom])
 };
 /// What is cached takes no readahead: of the advices, only populating differs from the default.
 const WARM: &[Method] = &[Read, Mmap, MmapPopulate];
@@ -71,92 +66,122 @@ const SEQUENTIAL_WARM: Row = row(Sequential, 128 * KIB, WARM);
 const SEQUENTIAL_WARM_SMALL: Row = row(Sequential, 4 * KIB, WARM);
 const RANDOM_WARM: Row = row(Random, 4 * KIB, WARM);
 
-impl Row {
-    fn cell(&self, size_bytes: u64, cache: Cache, threads: usize, consumer: Consumer) -> Cell {
+/// What the cells are made for.
+pub(super) struct Design {
+    /// Size of the large file.
+    pub(super) large_bytes: u64,
+    /// Whether it is larger than memory.
+    pub(super) exceeds_memory: bool,
+    /// Size of the smallest one.
+    pub(super) page_bytes: u64,
+    /// As how many threads everything is read, beside one.
+    pub(super) threads: usize,
+    /// Of the order of blocks.
+    pub(super) seed: u64,
+}
+
+impl Design {
+    /// Everything that is measured.
+    pub(super) fn cells(&self) -> Vec<Cell> {
+        let mut cells = self.large(1);
+        if self.threads > 1 {
+            cells.extend(self.large(self.threads));
+        }
+        cells.extend(self.middling());
+        cells.extend(self.page());
+        cells.extend(messages());
+        cells
+    }
+
+    fn cell(
+        &self,
+        row: &Row,
+        size_bytes: u64,
+        cache: Cache,
+        threads: usize,
+        consumer: Consumer,
+    ) -> Cell {
         let work = FileWork {
             size_bytes,
-            pattern: self.pattern,
+            pattern: row.pattern,
             cache,
             threads,
-            block_bytes: self.block_bytes,
-            blocks: self.blocks,
-            passes: self.passes,
-            opens: self.opens,
+            block_bytes: row.block_bytes,
+            blocks: row.blocks,
+            passes: row.passes,
+            opens: row.opens,
             consumer,
-            seed: u64::from(self.block_bytes as u32),
+            seed: self.seed,
         };
-        Cell::new(Work::File(work), self.methods)
+        Cell::new(Work::File(work), row.methods)
     }
-}
 
-/// Everything that is measured with a large file of this size, a middling one and one of a page,
-/// in one thread and in so many.
-pub(super) fn all(large_bytes: u64, page_bytes: u64, threads: usize) -> Vec<Cell> {
-    let mut cells = vec![
-        SEQUENTIAL_COLD.cell(large_bytes, Cold, 1, Sum),
-        RANDOM_COLD.cell(large_bytes, Cold, 1, Touch),
-        SEQUENTIAL_WARM.cell(large_bytes, Warm, 1, Touch),
-        SEQUENTIAL_WARM.cell(large_bytes, Warm, 1, Sum),
-        SEQUENTIAL_WARM_SMALL.cell(large_bytes, Warm, 1, Sum),
-        RANDOM_WARM.cell(large_bytes, Warm, 1, Touch),
-    ];
-    if threads > 1 {
-        cells.extend([
-            RANDOM_COLD_THREADS.cell(large_bytes, Cold, threads, Touch),
-            SEQUENTIAL_WARM.cell(large_bytes, Warm, threads, Touch),
-            SEQUENTIAL_WARM.cell(large_bytes, Warm, threads, Sum),
-            RANDOM_WARM.cell(large_bytes, Warm, threads, Touch),
-        ]);
+    /// The large file, from disk once for each order, and cached.
+    fn large(&self, threads: usize) -> Vec<Cell> {
+        let cell =
+            |row: &Row, cache, consumer| self.cell(row, self.large_bytes, cache, threads, consumer);
+        let random_cold = Row {
+            blocks: COLD_BLOCKS * if self.exceeds_memory { 16 } else { 1 },
+            ..RANDOM_COLD
+        };
+        let mut cells = vec![
+            cell(&random_cold, Cold, Touch),
+            cell(&SEQUENTIAL_WARM, Warm, Touch),
+            cell(&SEQUENTIAL_WARM, Warm, Sum),
+            cell(&RANDOM_WARM, Warm, Touch),
+        ];
+        if threads == 1 {
+            // The disk's speed, whoever waits for it: once is enough.
+            cells.push(cell(&SEQUENTIAL_COLD, Cold, Sum));
+            cells.push(cell(&SEQUENTIAL_WARM_SMALL, Warm, Sum));
+        }
+        cells
     }
-    cells.extend(middling());
-    cells.extend(page(page_bytes));
-    cells.extend(messages());
-    cells
-}
 
-fn middling() -> impl Iterator<Item = Cell> {
-    let few = Row {
-        blocks: COLD_BLOCKS / 16,
-        ..RANDOM_COLD
-    };
-    // Opened for each pass: what opening and mapping cost is spread over a file of this size.
-    let opened = Row {
-        opens: 100,
-        ..SEQUENTIAL_WARM
-    };
-    // Held open, and read in small pieces over and over: the trap for read.
-    let held = |block_bytes, passes| Row {
-        passes,
-        ..row(Random, block_bytes, WARM)
-    };
-    [
-        SEQUENTIAL_COLD.cell(MIDDLING_BYTES, Cold, 1, Sum),
-        few.cell(MIDDLING_BYTES, Cold, 1, Touch),
-        opened.cell(MIDDLING_BYTES, Warm, 1, Touch),
-        opened.cell(MIDDLING_BYTES, Warm, 1, Sum),
-        held(64, 8).cell(MIDDLING_BYTES, Warm, 1, Sum),
-        held(4 * KIB, 100).cell(MIDDLING_BYTES, Warm, 1, Touch),
-        held(4 * KIB, 100).cell(MIDDLING_BYTES, Warm, 1, Sum),
-    ]
-    .into_iter()
-}
+    fn middling(&self) -> [Cell; 7] {
+        let few = Row {
+            blocks: COLD_BLOCKS / 16,
+            ..RANDOM_COLD
+        };
+        // Opened for each pass: what opening and mapping cost is spread over a file of this size.
+        let opened = Row {
+            opens: 100,
+            ..SEQUENTIAL_WARM
+        };
+        // Held open, and read in small pieces over and over: the trap for read.
+        let held = |block_bytes, passes| Row {
+            passes,
+            ..row(Random, block_bytes, WARM)
+        };
+        let cell = |row: &Row, cache, consumer| self.cell(row, MIDDLING_BYTES, cache, 1, consumer);
+        [
+            cell(&SEQUENTIAL_COLD, Cold, Sum),
+            cell(&few, Cold, Touch),
+            cell(&opened, Warm, Touch),
+            cell(&opened, Warm, Sum),
+            cell(&held(64, 8), Warm, Sum),
+            cell(&held(4 * KIB, 100), Warm, Touch),
+            cell(&held(4 * KIB, 100), Warm, Sum),
+        ]
+    }
 
-fn page(page_bytes: u64) -> impl Iterator<Item = Cell> {
-    let whole = |opens| Row {
-        opens,
-        ..row(Sequential, page_bytes as usize, WARM)
-    };
-    let held = Row {
-        passes: 2_000,
-        ..row(Random, 64, WARM)
-    };
-    [
-        whole(1).cell(page_bytes, Cold, 1, Touch),
-        whole(2_000).cell(page_bytes, Warm, 1, Touch),
-        whole(2_000).cell(page_bytes, Warm, 1, Sum),
-        held.cell(page_bytes, Warm, 1, Sum),
-    ]
-    .into_iter()
+    fn page(&self) -> [Cell; 4] {
+        let whole = |opens| Row {
+            opens,
+            ..row(Sequential, self.page_bytes as usize, WARM)
+        };
+        let held = Row {
+            passes: 2_000,
+            ..row(Random, 64, WARM)
+        };
+        let cell = |row: &Row, cache, consumer| self.cell(row, self.page_bytes, cache, 1, consumer);
+        [
+            cell(&whole(1), Cold, Touch),
+            cell(&whole(2_000), Warm, Touch),
+            cell(&whole(2_000), Warm, Sum),
+            cell(&held, Warm, Sum),
+        ]
+    }
 }
 
 fn messages() -> impl Iterator<Item = Cell> {

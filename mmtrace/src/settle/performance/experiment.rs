@@ -260,6 +260,7 @@ fn measured(repetition: usize, position: u64, sample: &Sample, useful_bytes: u64
         minor_faults: sample.counters.minor_faults,
         major_faults: sample.counters.major_faults,
         disk_bytes: sample.counters.disk_bytes,
+        waited: sample.counters.waited_ns as f64 / sample.elapsed_ns as f64,
     }
 }
 
@@ -287,6 +288,7 @@ mod tests {
             minor_faults: 9,
             major_faults,
             disk_bytes,
+            waited_ns: 0,
         }
     }
 

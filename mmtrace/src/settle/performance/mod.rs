@@ -5,7 +5,7 @@
 //!   reading, unmapping and closing.
 //! - The contestants of all cells of a phase take turns in a random order, anew in each repetition.
 //! - A file is cold or warm because the page cache was looked at before, and for warm ones after.
-//! - A winner is named where the difference exceeds the spread: see [`statistics`].
+//! - A winner is named where the difference exceeds the spread: the rule is in `statistics`.
 
 mod cells;
 mod experiment;
@@ -28,6 +28,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use cells::Design;
 use experiment::{Experiment, Phase};
 use file::TestFile;
 use workload::{Content, Random};
@@ -37,6 +38,9 @@ pub use statistics::Spread;
 pub use table::table;
 pub use verdict::{Ruling, Verdict, verdict};
 pub use workload::{Cache, Consumer, FileWork, IpcWork, Pattern, Work};
+
+/// [`Plan::phase_limit`] for someone who waits.
+pub const PHASE_LIMIT: Duration = Duration::from_secs(9);
 
 /// How the experiment is to be done.
 #[derive(Clone, Debug)]
@@ -85,11 +89,23 @@ pub fn measure(plan: &Plan) -> Result<Outcome> {
     if cpus == 1 {
         not_tried.push("several threads: there is one processor".to_owned());
     }
-    if memory_bytes.is_none_or(|memory| plan.size_bytes <= memory) {
-        not_tried.push("a file larger than memory: ask for a size above that".to_owned());
+    let exceeds_memory = memory_bytes.is_some_and(|memory| plan.size_bytes > memory);
+    if !exceeds_memory {
+        let memory =
+            memory_bytes.map_or_else(String::new, |bytes| format!(" (of {})", table::size(bytes)));
+        not_tried.push(format!(
+            "a file larger than memory{memory}: ask for such a size"
+        ));
     }
 
-    let cells = cells::all(plan.size_bytes, page_bytes, cpus);
+    let cells = Design {
+        large_bytes: plan.size_bytes,
+        exceeds_memory,
+        page_bytes,
+        threads: cpus,
+        seed: random.next(),
+    }
+    .cells();
     let mut experiment = Experiment::new(files, cells, content, random, plan.drop_caches);
     for phase in Phase::ALL {
         let done = experiment.measure(phase, plan.repetitions, plan.phase_limit)?;
@@ -117,5 +133,5 @@ pub fn measure(plan: &Plan) -> Result<Outcome> {
 /// The machine's memory in bytes.
 fn memory_bytes() -> Option<u64> {
     let info = rustix::system::sysinfo();
-    u64::from(info.totalram).checked_mul(u64::from(info.mem_unit))
+    info.totalram.checked_mul(u64::from(info.mem_unit))
 }

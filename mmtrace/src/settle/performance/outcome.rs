@@ -70,6 +70,8 @@ pub struct Measured {
     pub major_faults: u64,
     /// Bytes read from disks on the process's account; None where that is not known.
     pub disk_bytes: Option<u64>,
+    /// For which share of its time the process's first thread was ready to run while others ran.
+    pub waited: f64,
 }
 
 /// A method's part in a cell.
@@ -241,4 +243,15 @@ pub struct Outcome {
     pub cells: Vec<Cell>,
     /// What was not, and why: in words.
     pub not_tried: Vec<String>,
+}
+
+impl Outcome {
+    /// For which share of its time a sample typically waited for a processor that others had; None
+    /// without samples.
+    #[must_use]
+    pub fn waited(&self) -> Option<f64> {
+        let contestants = self.cells.iter().flat_map(|cell| &cell.contestants);
+        let samples = contestants.flat_map(|contestant| &contestant.samples);
+        median(&samples.map(|sample| sample.waited).collect::<Vec<_>>())
+    }
 }

@@ -52,6 +52,9 @@ pub(super) struct Counters {
     pub(super) major_faults: u64,
     /// Read from disks on the process's account; None where the kernel does not say.
     pub(super) disk_bytes: Option<u64>,
+    /// For how long the process's first thread was ready to run while others ran; 0 where the kernel
+    /// does not say.
+    pub(super) waited_ns: u64,
 }
 
 impl Counters {
@@ -67,6 +70,10 @@ impl Counters {
                 let mut lines = text.lines();
                 lines.find_map(|line| line.strip_prefix("read_bytes: ")?.parse().ok())
             }),
+            waited_ns: fs::read_to_string("/proc/self/schedstat")
+                .ok()
+                .and_then(|text| text.split(' ').nth(1)?.parse().ok())
+                .unwrap_or(0),
         })
     }
 
@@ -76,6 +83,7 @@ impl Counters {
             minor_faults: self.minor_faults - before.minor_faults,
             major_faults: self.major_faults - before.major_faults,
             disk_bytes: disk.map(|(after, before)| after - before),
+            waited_ns: self.waited_ns - before.waited_ns,
         }
     }
 }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 pub(super) const FEWEST_SAMPLES: usize = 3;
 /// By less than this factor, what differs may be where the linker or the kernel put something.
 pub(super) const LEAST_FACTOR: f64 = 1.03;
-/// The medians must be further apart than so many times both sides' deviations together. For noise
-/// that is normal, as good as never by chance.
-pub(super) const DEVIATIONS: f64 = 2.0;
+/// The medians must be further apart than so many times both sides' deviations together. With normal
+/// noise, no difference and five repetitions, a winner is then named by chance in one of 100 cells.
+pub(super) const DEVIATIONS: f64 = 3.0;
 /// Of so many repetitions, the faster one may have been the slower one once: when something else on
 /// the machine came between.
 pub(super) const REPETITIONS_PER_UPSET: usize = 5;

@@ -11,8 +11,10 @@ Files: ns per useful byte, the median and its typical deviation; the winner's
 factor. Advised: the best of +seq, +rnd, +will (madvise) and +pop (MAP_POPULATE).
 Hot: opened or mapped once, read again and again. -: not beyond the spread.";
 const MESSAGES: &str = "Messages between two processes: ns per byte, likewise.";
-/// From this factor on, it is worth telling how often the disk was read over.
-const TOLD_AMPLIFICATION: f64 = 1.5;
+/// From this factor on, it is worth telling how much of the disk was read for a useful byte.
+pub(super) const TOLD_AMPLIFICATION: f64 = 1.5;
+/// From this share on, it is worth telling that samples waited for a processor.
+const TOLD_WAITING: f64 = 0.02;
 
 /// The tables of files and of messages, then what else was seen, and what could not be measured.
 #[must_use]
@@ -179,13 +181,22 @@ fn three_digits(value: f64) -> String {
 }
 
 /// Bytes in their unit, without a fraction of nothing.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let amount = amount(bytes, Unit::Bytes);
     let number = amount.number.trim_end_matches(".0");
     format!("{number} {}", amount.unit)
 }
 
-/// How often the disk was read over in a cell, if it was.
+/// Whether others had the processors, which makes everything differ less clearly.
+pub(super) fn busy(outcome: &Outcome) -> Option<String> {
+    let waited = outcome.waited().filter(|waited| *waited >= TOLD_WAITING)?;
+    Some(format!(
+        "The machine was busy: a sample typically waited {:.0} % of its time for a processor",
+        100.0 * waited
+    ))
+}
+
+/// How much of the disk was read for a useful byte in a cell, if it was more than that.
 fn amplification(cell: &Cell) -> Option<String> {
     let factors: Vec<(Method, f64)> = cell
         .contestants

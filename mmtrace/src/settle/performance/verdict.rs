@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     outcome::{Cell, Method, Outcome, Winner},
     statistics::FEWEST_SAMPLES,
-    table::name,
+    table::{TOLD_AMPLIFICATION, busy, name},
     workload::{Cache, Pattern, Work},
 };
 
@@ -109,9 +109,9 @@ pub fn verdict(outcome: &Outcome) -> Verdict {
             sentences.push(format!(
                 "{} is faster beyond the spread in {} of {} cells, {what} in {}, and nobody in {}",
                 if of_files {
-                    "for files, a mapping"
+                    "For files, a mapping"
                 } else {
-                    "for messages, shared memory"
+                    "For messages, shared memory"
                 },
                 tally.mapping,
                 tally.measured,
@@ -130,12 +130,12 @@ pub fn verdict(outcome: &Outcome) -> Verdict {
     let is_mapping = |winner: Option<Winner>| winner.map(|winner| winner.method.is_mapping());
     sentences.extend(
         [
-            listed("copying is faster in", &|cell| {
+            listed("Copying is faster in", &|cell| {
                 is_mapping(cell.winner) == Some(false)
             }),
-            listed("nobody is in", &|cell| cell.winner.is_none()),
+            listed("Nobody is in", &|cell| cell.winner.is_none()),
             listed(
-                "without advice to the kernel a mapping does not win in",
+                "Without advice to the kernel a mapping does not win in",
                 &|cell| {
                     is_mapping(cell.winner) == Some(true)
                         && is_mapping(cell.winner_unadvised) != Some(true)
@@ -153,11 +153,12 @@ pub fn verdict(outcome: &Outcome) -> Verdict {
             outcome.cells.len()
         ));
     }
+    sentences.extend(busy(outcome));
     sentences.extend(
         outcome
             .not_tried
             .iter()
-            .map(|what| format!("not tried: {what}")),
+            .map(|what| format!("Not tried: {what}")),
     );
     Verdict {
         ruling,
@@ -171,18 +172,20 @@ fn trap(cell: &Cell) -> Option<String> {
         return None;
     };
     let amplification = |method| cell.contestant(method)?.amplification;
-    (work.pattern == Pattern::Random && work.cache == Cache::Cold && work.threads == 1)
-        .then_some(())?;
     let [read, mmap, random] = [
         amplification(Method::Read)?,
         amplification(Method::Mmap)?,
         amplification(Method::MmapRandom)?,
     ];
-    Some(format!(
-        "in {}, the disk is read {mmap:.1} times over by a plain mapping, {random:.1} times with \
-         MADV_RANDOM, {read:.1} times by read",
-        name(&cell.work)
-    ))
+    let is_trap =
+        work.pattern == Pattern::Random && work.cache == Cache::Cold && mmap >= TOLD_AMPLIFICATION;
+    is_trap.then(|| {
+        format!(
+            "In {}, the disk is read for {mmap:.1} times the bytes asked for by a plain mapping, \
+             {random:.1} times with MADV_RANDOM, {read:.1} times by read",
+            name(&cell.work)
+        )
+    })
 }
 
 #[cfg(test)]
@@ -209,6 +212,7 @@ mod tests {
                     minor_faults: 0,
                     major_faults: 0,
                     disk_bytes: None,
+                    waited: 0.0,
                 })
                 .collect();
         }
@@ -244,7 +248,7 @@ mod tests {
             let verdict = judged(cells.into_iter().cloned().collect());
             assert_eq!(verdict.ruling, ruling);
             assert!(verdict.text.starts_with(&ruling.to_string()));
-            assert!(verdict.text.contains("not tried: several threads"));
+            assert!(verdict.text.contains("Not tried: several threads"));
         }
     }
 
@@ -264,7 +268,7 @@ mod tests {
     fn where_copying_wins_is_named() {
         let text = judged(vec![cell(2.0, 1.0), cell(1.0, 2.0)]).text;
         assert!(
-            text.contains("copying is faster in: messages of 64 B, sum"),
+            text.contains("Copying is faster in: messages of 64 B, sum"),
             "{text}"
         );
     }
