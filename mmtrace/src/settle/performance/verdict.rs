@@ -71,10 +71,15 @@ impl Tally {
     }
 
     /// The rule. "The best" is best everywhere: a single case in which it is not makes it a part of
-    /// the truth. A mapping is let have whatever advice suits it.
+    /// the truth. A mapping is let have whatever advice suits it. Where the spread swallows every
+    /// difference, nothing is known.
     const fn ruling(self) -> Ruling {
         match self {
-            Self { measured: 0, .. } => Ruling::Undecided,
+            Self {
+                mapping: 0,
+                copying: 0,
+                ..
+            } => Ruling::Undecided,
             Self { mapping: 0, .. } => Ruling::Refuted,
             Self {
                 measured, mapping, ..
@@ -243,7 +248,7 @@ mod tests {
             (vec![&mapping, &copying], Ruling::Partly),
             (vec![&mapping, &nobody], Ruling::Partly),
             (vec![&copying, &nobody], Ruling::Refuted),
-            (vec![&nobody], Ruling::Refuted),
+            (vec![&nobody], Ruling::Undecided),
         ] {
             let verdict = judged(cells.into_iter().cloned().collect());
             assert_eq!(verdict.ruling, ruling);
