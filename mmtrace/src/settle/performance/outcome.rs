@@ -81,7 +81,7 @@ pub struct Contestant {
     pub method: Method,
     /// Its samples, by repetition.
     pub samples: Vec<Measured>,
-    /// How many samples were not believed, as the cache was not as it should have been.
+    /// How many samples failed or were not believed, as the cache was not as it should have been.
     pub discarded: u64,
     /// Time for each useful byte, in nanoseconds; None without a sample.
     pub ns_per_byte: Option<Spread>,

@@ -34,6 +34,7 @@ pub fn table(outcome: &Outcome) -> String {
         }
         notes.extend(amplification(cell));
     }
+    notes.extend(busy(outcome));
     notes.extend(
         outcome
             .not_tried
