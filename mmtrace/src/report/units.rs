@@ -117,7 +117,7 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 }
 
 /// `value` things: `1 process`, `2,000 processes`.
-pub(super) fn counted(value: u64, one: &str, many: &str) -> String {
+pub(crate) fn counted(value: u64, one: &str, many: &str) -> String {
     format!("{} {}", count(value), if value == 1 { one } else { many })
 }
 

@@ -84,7 +84,10 @@ impl Design {
     /// Everything that is measured.
     pub(super) fn cells(&self) -> Vec<Cell> {
         let mut cells = self.large(1);
-        if self.threads > 1 {
+        // Each thread needs something to read.
+        if self.threads > 1
+            && self.large_bytes > (self.threads * SEQUENTIAL_WARM.block_bytes) as u64
+        {
             cells.extend(self.large(self.threads));
         }
         cells.extend(self.middling());

@@ -15,6 +15,7 @@ use super::{
     statistics::FEWEST_SAMPLES,
     workload::{Cache, Content, Random, Truth, Work},
 };
+use crate::report::units::counted;
 
 /// How often a sample is tried before it is given up.
 const TRIES: usize = 4;
@@ -208,7 +209,8 @@ impl Experiment {
             Cache::Cold => Some(file.evict(self.drop_caches)?)
                 .filter(|pages| *pages > 0)
                 .map(|pages| {
-                    format!("{pages} pages stay in the cache when the kernel is asked to drop them")
+                    let pages = counted(pages, "page", "pages");
+                    format!("{pages} of it in the cache when the kernel was asked to drop it")
                 }),
             Cache::Warm => Some(file.warm()?)
                 .filter(|pages| *pages > 0)
@@ -231,7 +233,8 @@ impl Experiment {
 }
 
 fn do_not_stay(pages: u64) -> String {
-    format!("{pages} pages do not stay in the cache when they are read")
+    let pages = counted(pages, "page", "pages");
+    format!("{pages} of it not in the cache after it was read")
 }
 
 /// Why what was read from a cold file is not to be believed. What the kernel does not count for a
@@ -247,7 +250,8 @@ fn doubt_warm(counters: &Counters, missing_pages: u64) -> Option<String> {
     let disk_bytes = counters.disk_bytes.unwrap_or(0);
     let major_faults = counters.major_faults;
     if missing_pages > 0 {
-        Some(format!("{missing_pages} pages left the cache meanwhile"))
+        let pages = counted(missing_pages, "page", "pages");
+        Some(format!("{pages} left the cache meanwhile"))
     } else if disk_bytes > 0 || major_faults > 0 {
         Some(format!(
             "{disk_bytes} bytes were read from disk, with {major_faults} major faults"
