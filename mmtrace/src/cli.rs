@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use crate::probe::copies::Wanted;
 use crate::recording;
-use crate::settle::{self, experiment::Experiment, plan, sabotage::Sabotage};
+use crate::settle::{
+    self, experiment::Experiment, performance::sample, plan, sabotage::Sabotage,
+};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Where a program's file data comes from: read() or mmap, copy or fault, cache or disk.
@@ -34,6 +36,9 @@ pub enum Command {
     /// The programs that `settle` runs.
     #[command(hide = true)]
     SettleWorkload(SettleWorkloadArgs),
+    /// Take one sample of the experiment on performance.
+    #[command(name = sample::SUBCOMMAND, hide = true)]
+    SettleSample(sample::Args),
 }
 
 /// Arguments of `mmtrace settle`.

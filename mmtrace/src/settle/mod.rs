@@ -13,6 +13,7 @@ pub mod experiment;
 pub mod figure;
 mod measured;
 pub mod outcome;
+pub mod performance;
 pub mod plan;
 pub mod report;
 pub mod rule;
