@@ -95,6 +95,32 @@ impl Shown {
         });
     }
 
+    /// The parts of a word between which a line may end: beside a wide character, but not so that a
+    /// line begins with the mark that closes something, or ends with one that opens it.
+    fn parts(self) -> Vec<Self> {
+        const CLOSING: &str = ",.:;!?)]}%,。、:;!?)】》」』”’";
+        const OPENING: &str = "([{(【《「『“‘";
+
+        let mut parts: Vec<Self> = Vec::new();
+        for piece in self.pieces {
+            match parts.last_mut() {
+                Some(part)
+                    if part.pieces.last().is_some_and(|last| {
+                        last.width < 2 && piece.width < 2
+                            || CLOSING.contains(&piece.text)
+                            || OPENING.contains(&last.text)
+                    }) =>
+                {
+                    part.pieces.push(piece);
+                }
+                _ => parts.push(Self {
+                    pieces: vec![piece],
+                }),
+            }
+        }
+        parts
+    }
+
     /// Columns that `text` takes, which was escaped before.
     pub(crate) fn width_of(text: &str) -> usize {
         text.chars().filter_map(|character| character.width()).sum()
@@ -137,23 +163,28 @@ impl Shown {
     }
 }
 
-/// `text` in lines of at most `width` columns, indented by `indent`, escaped. A word that is wider
-/// than a line is cut.
+/// `text` in lines of at most `width` columns, indented by `indent`, escaped. A line may end at a
+/// space, and beside a wide character, as in Chinese. A word that is wider than a line is cut.
 pub(crate) fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
     let room = width.saturating_sub(indent).max(1);
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split(' ') {
-        let word = Shown::prose(word).keep_start(room);
-        let together = Shown::width_of(&line) + 1 + Shown::width_of(&word);
-        if !line.is_empty() && together > room {
-            lines.push(format!("{:indent$}{line}", ""));
-            line = word;
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
+        for (index, part) in Shown::prose(word).parts().into_iter().enumerate() {
+            let space = if index == 0 && !line.is_empty() {
+                " "
+            } else {
+                ""
+            };
+            let part = part.keep_start(room);
+            let together = Shown::width_of(&line) + space.len() + Shown::width_of(&part);
+            if !line.is_empty() && together > room {
+                lines.push(format!("{:indent$}{line}", ""));
+                line = part;
+            } else {
+                line += space;
+                line += &part;
             }
-            line += &word;
         }
     }
     lines.push(format!("{:indent$}{line}", ""));
