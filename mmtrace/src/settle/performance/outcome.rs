@@ -62,7 +62,8 @@ pub struct Measured {
     pub repetition: usize,
     /// As which one of all samples of the experiment, from 0: the order is random.
     pub position: u64,
-    /// Time for each useful byte, in nanoseconds.
+    /// Time for each useful byte, in nanoseconds; without that for which it waited for a processor
+    /// where a single thread reads a file that is cached.
     pub ns_per_byte: f64,
     /// Minor faults.
     pub minor_faults: u64,

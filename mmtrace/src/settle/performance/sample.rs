@@ -1,8 +1,9 @@
 //! One measurement, in a process of its own: mmtrace, started again with [`Args`].
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write as _},
+    os::unix::fs::FileExt as _,
     time::Instant,
 };
 
@@ -59,6 +60,8 @@ pub(super) struct Counters {
 
 impl Counters {
     /// Of this process and the children that it has waited for: the sender of messages.
+    ///
+    /// For how long it waited is looked at by [`Waiting`], closer to the clock.
     fn now() -> Result<Self> {
         let own = getrusage(UsageWho::RUSAGE_SELF)?;
         let children = getrusage(UsageWho::RUSAGE_CHILDREN)?;
@@ -70,21 +73,49 @@ impl Counters {
                 let mut lines = text.lines();
                 lines.find_map(|line| line.strip_prefix("read_bytes: ")?.parse().ok())
             }),
-            waited_ns: fs::read_to_string("/proc/self/schedstat")
-                .ok()
-                .and_then(|text| text.split(' ').nth(1)?.parse().ok())
-                .unwrap_or(0),
+            waited_ns: 0,
         })
     }
 
-    fn since(self, before: Self) -> Self {
+    fn since(self, before: Self, waited_ns: u64) -> Self {
         let disk = self.disk_bytes.zip(before.disk_bytes);
         Self {
             minor_faults: self.minor_faults - before.minor_faults,
             major_faults: self.major_faults - before.major_faults,
             disk_bytes: disk.map(|(after, before)| after - before),
-            waited_ns: self.waited_ns - before.waited_ns,
+            waited_ns,
         }
+    }
+}
+
+/// How long this process's first thread waits for a processor. One call without an open, so that
+/// little else comes between it and the clock.
+struct Waiting {
+    schedstat: Option<File>,
+    before_ns: u64,
+}
+
+impl Waiting {
+    fn begin() -> Self {
+        let schedstat = File::open("/proc/self/schedstat").ok();
+        Self {
+            before_ns: schedstat.as_ref().and_then(Self::so_far_ns).unwrap_or(0),
+            schedstat,
+        }
+    }
+
+    /// Since it began, in nanoseconds; 0 where the kernel does not say.
+    fn end(self) -> u64 {
+        let so_far_ns = self.schedstat.as_ref().and_then(Self::so_far_ns);
+        so_far_ns.map_or(0, |after_ns| after_ns.saturating_sub(self.before_ns))
+    }
+
+    fn so_far_ns(schedstat: &File) -> Option<u64> {
+        // Three numbers: time on a processor, time spent waiting for one, and how often it ran.
+        let mut text = [0; 64];
+        let length = schedstat.read_at(&mut text, 0).ok()?;
+        let text = str::from_utf8(&text[..length]).ok()?;
+        text.split(' ').nth(1)?.parse().ok()
     }
 }
 
@@ -100,8 +131,10 @@ pub fn execute(arguments: &Args) -> Result<()> {
         Work::File(work) => of_file(task.method, &work, &work.visits()),
         Work::Ipc(work) => {
             let before = Counters::now()?;
+            let waiting = Waiting::begin();
             let (elapsed, sum) = messages::pass(task.method, &work)?;
-            let counters = Counters::now()?.since(before);
+            let waited_ns = waiting.end();
+            let counters = Counters::now()?.since(before, waited_ns);
             Ok(Sample {
                 elapsed_ns: u64::try_from(elapsed.as_nanos())?,
                 sum,
@@ -116,12 +149,14 @@ pub fn execute(arguments: &Args) -> Result<()> {
 /// The blocks are worked out before, so that finding the next one costs every method the same.
 fn of_file(method: Method, work: &FileWork, visits: &[Vec<Block>]) -> Result<Sample> {
     let before = Counters::now()?;
+    let waiting = Waiting::begin();
     let start = Instant::now();
     let sum = reader::read(method, work, visits)?;
     let elapsed_ns = u64::try_from(start.elapsed().as_nanos())?;
+    let waited_ns = waiting.end();
     Ok(Sample {
         elapsed_ns,
         sum,
-        counters: Counters::now()?.since(before),
+        counters: Counters::now()?.since(before, waited_ns),
     })
 }

@@ -16,7 +16,8 @@ pub(super) const TOLD_AMPLIFICATION: f64 = 1.5;
 /// From this share on, it is worth telling that samples waited for a processor.
 const TOLD_WAITING: f64 = 0.02;
 
-/// The tables of files and of messages, then what else was seen, and what could not be measured.
+/// The tables of files and of messages, then what of the disk was read for nothing, and what could not
+/// be measured. Of what holds for all of it the verdict tells.
 #[must_use]
 pub fn table(outcome: &Outcome) -> String {
     let mut files = vec![file_row([
@@ -34,13 +35,6 @@ pub fn table(outcome: &Outcome) -> String {
         }
         notes.extend(amplification(cell));
     }
-    notes.extend(busy(outcome));
-    notes.extend(
-        outcome
-            .not_tried
-            .iter()
-            .map(|what| format!("Not tried: {what}")),
-    );
     let mut text = String::new();
     for (title, lines) in [(FILES, files), (MESSAGES, messages), ("", notes)] {
         let title = (!title.is_empty()).then_some(title);

@@ -138,7 +138,6 @@ pub fn verdict(outcome: &Outcome) -> Verdict {
             listed("Copying is faster in", &|cell| {
                 is_mapping(cell.winner) == Some(false)
             }),
-            listed("Nobody is in", &|cell| cell.winner.is_none()),
             listed(
                 "Without advice to the kernel a mapping does not win in",
                 &|cell| {
@@ -150,7 +149,7 @@ pub fn verdict(outcome: &Outcome) -> Verdict {
         .into_iter()
         .flatten(),
     );
-    sentences.extend(cells().filter_map(trap));
+    sentences.extend(trap(outcome));
     let skipped = cells().filter(|cell| !is_measured(cell)).count();
     if skipped > 0 {
         sentences.push(format!(
@@ -167,24 +166,31 @@ pub fn verdict(outcome: &Outcome) -> Verdict {
     );
     Verdict {
         ruling,
-        text: format!("{ruling}: {}", sentences.join(". ")),
+        text: format!("{ruling}: {}.", sentences.join(". ")),
     }
 }
 
-/// Of a cell with the trap of the default advice, how much is read that nobody asked for.
-fn trap(cell: &Cell) -> Option<String> {
-    let Work::File(work) = &cell.work else {
-        return None;
+/// Where the trap of the default advice is worst, how much is read that nobody asked for.
+fn trap(outcome: &Outcome) -> Option<String> {
+    let amplifications = |cell: &Cell| {
+        let of = |method| cell.contestant(method)?.amplification;
+        Some([
+            of(Method::Mmap)?,
+            of(Method::MmapRandom)?,
+            of(Method::Read)?,
+        ])
     };
-    let amplification = |method| cell.contestant(method)?.amplification;
-    let [read, mmap, random] = [
-        amplification(Method::Read)?,
-        amplification(Method::Mmap)?,
-        amplification(Method::MmapRandom)?,
-    ];
-    let is_trap =
-        work.pattern == Pattern::Random && work.cache == Cache::Cold && mmap >= TOLD_AMPLIFICATION;
-    is_trap.then(|| {
+    let is_trap = |work: &Work| {
+        matches!(work, Work::File(work)
+            if work.pattern == Pattern::Random && work.cache == Cache::Cold)
+    };
+    let (cell, [mmap, random, read]) = outcome
+        .cells
+        .iter()
+        .filter(|cell| is_trap(&cell.work))
+        .filter_map(|cell| Some((cell, amplifications(cell)?)))
+        .max_by(|(_, [a, ..]), (_, [b, ..])| a.total_cmp(b))?;
+    (mmap >= TOLD_AMPLIFICATION).then(|| {
         format!(
             "In {}, the disk is read for {mmap:.1} times the bytes asked for by a plain mapping, \
              {random:.1} times with MADV_RANDOM, {read:.1} times by read",
