@@ -23,22 +23,27 @@ use crate::{
 pub(crate) struct Here {
     directory: PathBuf,
     scratch_disks: usize,
+    small: bool,
     known: HashMap<Need, Option<String>>,
 }
 
 impl Here {
     /// What there is for cases whose files are below `directory`, with so many disks that may be
-    /// written to.
-    pub(crate) fn new(directory: &Path, scratch_disks: usize) -> Self {
+    /// written to; `small` says that the machine is slow.
+    pub(crate) fn new(directory: &Path, scratch_disks: usize, small: bool) -> Self {
         Self {
             directory: directory.to_owned(),
             scratch_disks,
+            small,
             known: HashMap::new(),
         }
     }
 
     /// Why a case with these needs cannot be tried; `None` when it can.
     pub(crate) fn lacks(&mut self, needs: &[Need]) -> Option<String> {
+        if self.small && needs.contains(&Need::Fast) {
+            return Some("this machine is slow: many samples take too long".to_owned());
+        }
         needs.iter().find_map(|need| {
             self.known
                 .entry(*need)
@@ -54,8 +59,8 @@ impl Here {
 
 fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result<()> {
     match need {
-        // The runner knows which that is.
-        Need::FirstBackend => Ok(()),
+        // The runner knows which that is, and what it was told of the machine.
+        Need::FirstBackend | Need::Fast => Ok(()),
         Need::Copies => {
             ensure!(
                 copies_can_be_watched(),

@@ -110,7 +110,7 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
         .iter()
         .map(|disk| fs::canonicalize(disk).with_context(|| format!("the scratch disk {disk:?}")))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let mut here = Here::new(directory.path(), scratch_disks.len());
+    let mut here = Here::new(directory.path(), scratch_disks.len(), options.small);
     let asked: Vec<&str> = if options.backends.is_empty() {
         BACKENDS.to_vec()
     } else {

@@ -312,4 +312,18 @@ mod tests {
             assert_eq!(Shown::command(arguments).keep_start(99), line);
         }
     }
+
+    #[test]
+    fn lines_end_at_spaces_and_beside_wide_characters() {
+        assert_eq!(wrapped("ab cd ef", 2, 7), ["  ab cd", "  ef"]);
+        assert_eq!(wrapped("也是可见的", 0, 4), ["也是", "可见", "的"]);
+        assert_eq!(wrapped("进程1和12", 0, 6), ["进程1", "和12"]);
+        assert_eq!(wrapped("abcdef", 0, 4), ["abc…"]);
+    }
+
+    #[test]
+    fn no_line_begins_with_a_mark_that_closes() {
+        assert_eq!(wrapped("操作,那么", 0, 4), ["操", "作,", "那么"]);
+        assert_eq!(wrapped("通过(映射)交互", 0, 6), ["通过", "(映射)", "交互"]);
+    }
 }

@@ -313,7 +313,10 @@ fn run(task: Task, file: Stdio) -> Result<Sample> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::workload::{Consumer, Pattern},
+        *,
+    };
 
     fn counters(major_faults: u64, disk_bytes: Option<u64>) -> Counters {
         Counters {
@@ -339,5 +342,38 @@ mod tests {
         assert!(doubt_warm(&counters(0, Some(512)), 0).is_some());
         assert!(doubt_warm(&counters(1, Some(0)), 0).is_some());
         assert!(doubt_warm(&counters(0, Some(0)), 1).is_some());
+    }
+
+    #[test]
+    fn waiting_counts_but_for_a_single_thread_with_a_warm_file() {
+        let sample = |waited_ns| Sample {
+            elapsed_ns: 100,
+            sum: 0,
+            counters: Counters {
+                waited_ns,
+                ..Counters::default()
+            },
+        };
+        let work = |cache, threads| {
+            Work::File(FileWork {
+                size_bytes: 1,
+                pattern: Pattern::Sequential,
+                cache,
+                threads,
+                block_bytes: 1,
+                blocks: 1,
+                passes: 1,
+                opens: 1,
+                consumer: Consumer::Sum,
+                seed: 0,
+            })
+        };
+        let warm = work(Cache::Warm, 1);
+        assert_eq!(counted_ns(&warm, &sample(30)), 70);
+        // Nothing waits longer than it takes.
+        assert_eq!(counted_ns(&warm, &sample(130)), 100);
+        for other in [work(Cache::Cold, 1), work(Cache::Warm, 2)] {
+            assert_eq!(counted_ns(&other, &sample(30)), 100);
+        }
     }
 }
