@@ -109,18 +109,15 @@ fn stacks(settlement: &Settlement, claim: &Claim) -> Vec<String> {
         .collect()
 }
 
-/// What was timed, in columns, and in sentences that are broken where they are too long.
+/// What was timed, in columns, and in sentences that are broken where they are too long. The columns
+/// take the whole width of a terminal.
 fn times(outcome: &performance::Outcome, width: usize) -> Vec<String> {
-    const INDENT: usize = 2;
-
     let lines = performance::table(outcome);
     let lines = lines.trim_end().lines().flat_map(|line| {
-        if line.is_empty() {
-            vec![String::new()]
-        } else if INDENT + Shown::width_of(line) <= width {
-            vec![format!("{:INDENT$}{line}", "")]
+        if Shown::width_of(line) <= width {
+            vec![line.to_owned()]
         } else {
-            wrapped(line, INDENT, width)
+            wrapped(line, 0, width)
         }
     });
     lines.collect()
@@ -149,7 +146,7 @@ fn table(settlement: &Settlement, claim: &Claim, width: usize) -> Vec<String> {
         .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
         .collect();
     let line = |row: &Vec<String>| {
-        let mut line = format!("    {:<1$}", row[0], widths[0]);
+        let mut line = format!("  {:<1$}", row[0], widths[0]);
         for (cell, width) in row.iter().zip(&widths).skip(1) {
             line += &format!("  {cell:>width$}");
         }
