@@ -8,7 +8,7 @@ use crate::{recording::Unit, report::units::amount};
 
 const FILES: &str = "\
 Files: ns per useful byte, the median and its typical deviation; the winner's
-factor. Advised: the best of +seq, +rnd, +will (madvise) and +pop (MAP_POPULATE).
+factor. Advised: the best of +seq, +rnd, +will (madvise), +pop (MAP_POPULATE).
 Hot: opened or mapped once, read again and again. -: not beyond the spread.";
 const MESSAGES: &str = "Messages between two processes: ns per byte, likewise.";
 /// From this factor on, it is worth telling how much of the disk was read for a useful byte.
