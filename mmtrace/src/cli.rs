@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::probe::copies::Wanted;
 use crate::recording;
-use crate::settle::{self, experiment::Experiment, plan, sabotage::Sabotage};
+use crate::settle::{self, experiment::Experiment, performance::sample, plan, sabotage::Sabotage};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Where a program's file data comes from: read() or mmap, copy or fault, cache or disk.
@@ -34,6 +34,9 @@ pub enum Command {
     /// The programs that `settle` runs.
     #[command(hide = true)]
     SettleWorkload(SettleWorkloadArgs),
+    /// Take one sample of the experiment on performance.
+    #[command(name = sample::SUBCOMMAND, hide = true)]
+    SettleSample(sample::Args),
 }
 
 /// Arguments of `mmtrace settle`.
@@ -55,9 +58,15 @@ pub struct SettleArgs {
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     pub dir: PathBuf,
 
-    /// How often each experiment is made; a prediction must hold each time.
-    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub repeat: u32,
+    /// How often each experiment is made; a prediction must hold each time. By default once, and five
+    /// times for best-performance.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub repeat: Option<u32>,
+
+    /// Before each cold sample of best-performance, drop all of the machine's clean caches, not the
+    /// file's pages alone.
+    #[arg(long)]
+    pub drop_caches: bool,
 
     /// Name the claims, and try none.
     #[arg(long)]

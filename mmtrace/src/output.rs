@@ -44,7 +44,10 @@ impl Format {
 ///
 /// Sent to another thread for the time of the writing, hence `Sync`.
 pub trait Export: Sync {
-    /// Writes the recording in `format`.
+    /// What it is, for messages.
+    const NAME: &'static str;
+
+    /// Writes it in `format`.
     ///
     /// # Errors
     /// Those of `to`.
@@ -118,12 +121,12 @@ impl Outputs {
     /// Writes every file, each atomically; a failure of one does not keep the others from it.
     ///
     /// Returns what failed, one error for each file.
-    pub fn write(&self, recording: &impl Export) -> Vec<anyhow::Error> {
+    pub fn write<T: Export>(&self, exported: &T) -> Vec<anyhow::Error> {
         let write = || {
             Ok(self
                 .outputs
                 .iter()
-                .filter_map(|output| output.write(recording).err())
+                .filter_map(|output| output.write(exported).err())
                 .collect())
         };
         as_owner(self.owner.as_ref(), write).unwrap_or_else(|error| vec![error])
@@ -203,20 +206,20 @@ impl Output {
         })
     }
 
-    fn write(&self, recording: &impl Export) -> Result<()> {
+    fn write<T: Export>(&self, exported: &T) -> Result<()> {
         let written = match &self.destination {
             Destination::StandardOutput => {
                 let mut stdout = io::stdout().lock();
-                recording
+                exported
                     .export(self.format, &mut stdout)
                     .and_then(|()| stdout.flush())
             }
             Destination::File { path, mode } => {
-                replace(path, *mode, |file| recording.export(self.format, file))
+                replace(path, *mode, |file| exported.export(self.format, file))
             }
         };
         let name = self.name.quote().external(true);
-        written.map_err(|error| anyhow!("cannot write the recording to {name}: {error}"))
+        written.map_err(|error| anyhow!("cannot write the {} to {name}: {error}", T::NAME))
     }
 }
 
@@ -276,6 +279,8 @@ mod tests {
     struct Text(&'static str);
 
     impl Export for Text {
+        const NAME: &'static str = "text";
+
         fn export(&self, _: Format, to: &mut dyn Write) -> io::Result<()> {
             to.write_all(self.0.as_bytes())
         }
@@ -284,6 +289,8 @@ mod tests {
     struct Fails;
 
     impl Export for Fails {
+        const NAME: &'static str = "text";
+
         fn export(&self, _: Format, to: &mut dyn Write) -> io::Result<()> {
             to.write_all(b"half")?;
             Err(io::ErrorKind::StorageFull.into())

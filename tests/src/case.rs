@@ -187,6 +187,8 @@ pub(crate) enum Need {
     Uring,
     /// Memory small enough for a file larger than it.
     SmallMemory,
+    /// A machine on which timing many samples takes no long while.
+    Fast,
 }
 
 /// What the command's standard output must be.

@@ -19,32 +19,45 @@ use crate::{
     workload::can_have_a_ring,
 };
 
+/// How much time there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// The machine is fast.
+    Fast,
+    /// It is slow, and takes its time.
+    Thorough,
+    /// It is slow, and what takes long is left to others.
+    Brief,
+}
+
 /// Answers, remembered.
 pub(crate) struct Here {
     directory: PathBuf,
     scratch_disks: usize,
-    thorough: bool,
+    pace: Pace,
     known: HashMap<Need, Option<String>>,
 }
 
 impl Here {
     /// What there is for cases whose files are below `directory`, with so many disks that may be
-    /// written to. Whether it is `thorough`, the runner says.
-    pub(crate) fn new(directory: &Path, scratch_disks: usize, thorough: bool) -> Self {
+    /// written to.
+    pub(crate) fn new(directory: &Path, scratch_disks: usize, pace: Pace) -> Self {
         Self {
             directory: directory.to_owned(),
             scratch_disks,
-            thorough,
+            pace,
             known: HashMap::new(),
         }
     }
 
     /// Why a case with these needs cannot be tried; `None` when it can.
     pub(crate) fn lacks(&mut self, needs: &[Need]) -> Option<String> {
-        if needs.contains(&Need::Thorough) && !self.thorough {
-            let where_then =
-                "this machine is slow: tried natively, on the oldest and the newest kernel";
-            return Some(where_then.into());
+        if self.pace == Pace::Brief && needs.contains(&Need::Thorough) {
+            let why = "this machine is slow: tried natively, on the oldest and the newest kernel";
+            return Some(why.into());
+        }
+        if self.pace != Pace::Fast && needs.contains(&Need::Fast) {
+            return Some("this machine is slow: many samples take too long".into());
         }
         needs.iter().find_map(|need| {
             self.known
@@ -61,8 +74,8 @@ impl Here {
 
 fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result<()> {
     match need {
-        // The runner knows which that is.
-        Need::FirstBackend | Need::Thorough => Ok(()),
+        // The runner knows which that is, and what it was told of the machine.
+        Need::FirstBackend | Need::Thorough | Need::Fast => Ok(()),
         Need::Copies => {
             ensure!(
                 copies_can_be_watched(),

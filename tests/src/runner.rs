@@ -14,7 +14,7 @@ use crate::{
     case::{Case, Need, Scene, Site, Stdout, rehearse},
     check::{Check, Verdict},
     invariants::{self, Expected},
-    needs::{Here, kernel_is, kernel_preempts_programs},
+    needs::{Here, Pace, kernel_is, kernel_preempts_programs},
     recording::Recording,
     tracer::{Traced, Tracer, last_lines},
     truth::{End, KernelTruth, Truth},
@@ -119,11 +119,12 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
     let chosen = (!kernel_is([6, 0]) || kernel_is([7, 0]))
         && !scratch_disks.is_empty()
         && asked.contains(&"fentry");
-    let mut here = Here::new(
-        directory.path(),
-        scratch_disks.len(),
-        !options.small || chosen,
-    );
+    let pace = match (options.small, chosen) {
+        (false, _) => Pace::Fast,
+        (true, true) => Pace::Thorough,
+        (true, false) => Pace::Brief,
+    };
+    let mut here = Here::new(directory.path(), scratch_disks.len(), pace);
     let mut first = None;
     for backend in asked {
         if let Some(reason) = tracer.refuses(backend)? {

@@ -33,12 +33,35 @@ pub(crate) struct Claim {
     pub(crate) verdict: String,
     pub(crate) author: Option<Reading>,
     pub(crate) reader: Option<Reading>,
+    pub(crate) performance: Option<Performance>,
+    pub(crate) repeat: Vec<String>,
 }
 
 /// How a claim stands as somebody means it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Reading {
     pub(crate) verdict: String,
+}
+
+/// What was timed for a claim.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Performance {
+    pub(crate) repetitions: usize,
+    pub(crate) cells: Vec<Cell>,
+}
+
+/// One combination of conditions.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Cell {
+    pub(crate) skipped: Option<String>,
+    pub(crate) contestants: Vec<Contestant>,
+}
+
+/// A method's part in it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Contestant {
+    pub(crate) method: String,
+    pub(crate) samples: Vec<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]

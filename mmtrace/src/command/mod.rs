@@ -7,6 +7,7 @@ mod settle;
 use anyhow::Result;
 
 use crate::cli::Command;
+use crate::settle::performance::sample;
 use crate::target::Exit;
 
 /// Carries out a subcommand; returns how mmtrace is to end.
@@ -19,6 +20,10 @@ pub fn execute(command: Command) -> Result<Exit> {
         Command::Doctor(arguments) => doctor::execute(&arguments),
         Command::Settle(arguments) => settle::execute(&arguments),
         Command::SettleWorkload(arguments) => settle::execute_workload(&arguments),
+        Command::SettleSample(arguments) => {
+            sample::execute(&arguments)?;
+            Ok(Exit::Code(0))
+        }
     }
 }
 

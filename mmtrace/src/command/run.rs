@@ -150,6 +150,8 @@ fn report_stop(progress: &mut Progress, error: anyhow::Error) {
 }
 
 impl Export for Recording {
+    const NAME: &'static str = "recording";
+
     fn export(&self, format: Format, to: &mut dyn Write) -> io::Result<()> {
         match format {
             Format::Json => json::write(self, to),

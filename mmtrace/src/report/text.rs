@@ -95,6 +95,32 @@ impl Shown {
         });
     }
 
+    /// The parts of a word between which a line may end: beside a wide character, but not so that a
+    /// line begins with the mark that closes something, or ends with one that opens it.
+    fn parts(self) -> Vec<Self> {
+        const CLOSING: &str = ",.:;!?)]}%,。、:;!?)】》」』”’";
+        const OPENING: &str = "([{(【《「『“‘";
+
+        let mut parts: Vec<Self> = Vec::new();
+        for piece in self.pieces {
+            match parts.last_mut() {
+                Some(part)
+                    if part.pieces.last().is_some_and(|last| {
+                        last.width < 2 && piece.width < 2
+                            || CLOSING.contains(&piece.text)
+                            || OPENING.contains(&last.text)
+                    }) =>
+                {
+                    part.pieces.push(piece);
+                }
+                _ => parts.push(Self {
+                    pieces: vec![piece],
+                }),
+            }
+        }
+        parts
+    }
+
     /// Columns that `text` takes, which was escaped before.
     pub(crate) fn width_of(text: &str) -> usize {
         text.chars().filter_map(|character| character.width()).sum()
@@ -137,23 +163,28 @@ impl Shown {
     }
 }
 
-/// `text` in lines of at most `width` columns, indented by `indent`, escaped. A word that is wider
-/// than a line is cut.
+/// `text` in lines of at most `width` columns, indented by `indent`, escaped. A line may end at a
+/// space, and beside a wide character, as in Chinese. A word that is wider than a line is cut.
 pub(crate) fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
     let room = width.saturating_sub(indent).max(1);
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split(' ') {
-        let word = Shown::prose(word).keep_start(room);
-        let together = Shown::width_of(&line) + 1 + Shown::width_of(&word);
-        if !line.is_empty() && together > room {
-            lines.push(format!("{:indent$}{line}", ""));
-            line = word;
-        } else {
-            if !line.is_empty() {
-                line.push(' ');
+        for (index, part) in Shown::prose(word).parts().into_iter().enumerate() {
+            let space = if index == 0 && !line.is_empty() {
+                " "
+            } else {
+                ""
+            };
+            let part = part.keep_start(room);
+            let together = Shown::width_of(&line) + space.len() + Shown::width_of(&part);
+            if !line.is_empty() && together > room {
+                lines.push(format!("{:indent$}{line}", ""));
+                line = part;
+            } else {
+                line += space;
+                line += &part;
             }
-            line += &word;
         }
     }
     lines.push(format!("{:indent$}{line}", ""));
@@ -280,5 +311,19 @@ mod tests {
         ] {
             assert_eq!(Shown::command(arguments).keep_start(99), line);
         }
+    }
+
+    #[test]
+    fn lines_end_at_spaces_and_beside_wide_characters() {
+        assert_eq!(wrapped("ab cd ef", 2, 7), ["  ab cd", "  ef"]);
+        assert_eq!(wrapped("也是可见的", 0, 4), ["也是", "可见", "的"]);
+        assert_eq!(wrapped("进程1和12", 0, 6), ["进程1", "和12"]);
+        assert_eq!(wrapped("abcdef", 0, 4), ["abc…"]);
+    }
+
+    #[test]
+    fn no_line_begins_with_a_mark_that_closes() {
+        assert_eq!(wrapped("操作,那么", 0, 4), ["操", "作,", "那么"]);
+        assert_eq!(wrapped("通过(映射)交互", 0, 6), ["通过", "(映射)", "交互"]);
     }
 }

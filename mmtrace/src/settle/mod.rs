@@ -7,12 +7,16 @@
 //! Each experiment is a process that does one thing in plain system calls. What is measured of it are
 //! the recording's rows of that process; what it sees for itself it reports. The rules are data, in
 //! [`claims`].
+//!
+//! What is fastest is timed by [`performance`] afterwards, untraced: hooks take longer where there are
+//! more calls and faults.
 
 pub mod claims;
 pub mod experiment;
 pub mod figure;
 mod measured;
 pub mod outcome;
+pub mod performance;
 pub mod plan;
 pub mod report;
 pub mod rule;
@@ -23,9 +27,10 @@ pub mod workload;
 use std::{
     env,
     fs::File,
+    hash::{BuildHasher as _, RandomState},
     io::{Read as _, Seek as _},
     os::fd::AsRawFd as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::pin,
     time::Instant,
 };
@@ -37,7 +42,7 @@ use nix::sys::{
 };
 
 use crate::{
-    collect::{Asked, Session},
+    collect::{Asked, Session, host},
     kernel::stack::Symbols,
     probe::{Purpose, copies::Wanted},
     progress::Progress,
@@ -60,12 +65,48 @@ pub struct Settings {
     pub size_bytes: u64,
     /// Where the files are made.
     pub directory: PathBuf,
-    /// How often each experiment is made.
-    pub repetitions: u32,
+    /// How often each experiment is made; None for as often as each kind needs.
+    pub repetitions: Option<u32>,
+    /// Drop all clean caches of the machine before what is timed cold.
+    pub drop_caches: bool,
     /// What is spoilt, for tests.
     pub sabotage: Option<Sabotage>,
     /// Whether to tell how it goes on.
     pub progress: bool,
+}
+
+/// How often what is counted is made: it comes out the same each time.
+const COUNTED_REPETITIONS: u32 = 1;
+/// How often what is timed is made: it has a spread.
+const TIMED_REPETITIONS: u32 = 5;
+
+impl Settings {
+    /// How often the traced experiments are made.
+    #[must_use]
+    pub fn counted_repetitions(&self) -> u32 {
+        self.repetitions.unwrap_or(COUNTED_REPETITIONS)
+    }
+
+    /// Whether some claim needs tracing.
+    #[must_use]
+    pub fn traces(&self) -> bool {
+        self.claims.iter().any(|claim| !claim.is_timed())
+    }
+
+    /// What is to be timed, if some claim needs that.
+    fn timed(&self) -> Option<performance::Plan> {
+        self.claims
+            .iter()
+            .any(|claim| claim.is_timed())
+            .then(|| performance::Plan {
+                dir: self.directory.clone(),
+                size_bytes: self.size_bytes,
+                repetitions: self.repetitions.unwrap_or(TIMED_REPETITIONS) as usize,
+                drop_caches: self.drop_caches,
+                seed: RandomState::new().hash_one(()),
+                phase_limit: performance::PHASE_LIMIT,
+            })
+    }
 }
 
 /// What came of it.
@@ -77,15 +118,17 @@ pub struct Settlement {
     pub tried: Vec<Tried>,
     /// What came of the experiments.
     pub outcomes: Outcomes,
-    /// What they were watched by.
-    pub watched: Watched,
+    /// The machine.
+    pub host: Host,
+    /// What they were watched by, if anything was.
+    pub watched: Option<Watched>,
+    /// What was timed, if anything was.
+    pub performance: Option<performance::Outcome>,
 }
 
 /// How the experiments were watched.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// The machine.
-    pub host: Host,
     /// The kind of hooks.
     pub backend: &'static str,
     /// How copies were found.
@@ -116,11 +159,37 @@ const ATTEMPTS: u32 = 3;
 /// # Errors
 /// If the kernel cannot be observed, or the experiments cannot be made at all.
 pub async fn settle(settings: Settings) -> Result<Settlement> {
+    let (outcomes, watched) = match settings.traces() {
+        true => {
+            let (outcomes, watched) = trace(&settings).await?;
+            (outcomes, Some(watched))
+        }
+        false => (Outcomes::new(Vec::new(), host().page_size), None),
+    };
+    let timed = settings
+        .timed()
+        .map(|plan| performance::measure(&plan).map_err(|error| format!("{error:#}")));
+    let tried = settings.claims.iter().map(|claim| match &timed {
+        Some(timed) if claim.is_timed() => Tried::timed(claim, timed),
+        _ => Tried::new(claim, &outcomes),
+    });
+    Ok(Settlement {
+        tried: tried.collect(),
+        settings,
+        outcomes,
+        host: host(),
+        watched,
+        performance: timed.and_then(Result::ok),
+    })
+}
+
+/// Makes the traced experiments: what came of them, and what they were watched by.
+async fn trace(settings: &Settings) -> Result<(Outcomes, Watched)> {
     let mask = SigSet::thread_get_mask().context("the mask of signals")?;
     let mut attempts = 0;
     let (recording, reports) = loop {
         mask.thread_set_mask().context("the mask of signals")?;
-        let made = make(&settings).await?;
+        let made = make(settings).await?;
         attempts += 1;
         // From 7.0 on, a program may be left out while a preempted task is inside it.
         let left_out = made.0.lost.get("hook_calls").is_some_and(|lost| *lost > 0);
@@ -128,21 +197,12 @@ pub async fn settle(settings: Settings) -> Result<Settlement> {
             break made;
         }
     };
+    // What comes after is ended by signals as any program is.
+    mask.thread_set_mask().context("the mask of signals")?;
     // Read only now: it takes a while, and would be in the way of nothing.
     let symbols = Symbols::read().map_err(|error| format!("{error:#}"));
     let outcomes = outcomes(&recording, &reports, &symbols);
-    let tried = settings
-        .claims
-        .iter()
-        .map(|claim| Tried::new(claim, &outcomes));
-    let tried = tried.collect();
-    let watched = watched(&recording);
-    Ok(Settlement {
-        settings,
-        tried,
-        outcomes,
-        watched,
-    })
+    Ok((outcomes, watched(&recording)))
 }
 
 /// The experiments that claims need, each once, in the order of their definition.
@@ -163,7 +223,7 @@ async fn make(settings: &Settings) -> Result<(Recording, Vec<Report>)> {
     let told = File::from(told);
     let job = Job {
         experiments: experiments(&settings.claims),
-        repetitions: settings.repetitions,
+        repetitions: settings.counted_repetitions(),
         size_bytes: settings.size_bytes,
         directory: settings.directory.clone(),
         report: told.as_raw_fd(),
@@ -218,7 +278,10 @@ async fn watch(
         tokio::select! {
             outcome = &mut wait => return outcome,
             pumped = session.pump() => pumped.context("the observation has stopped")?,
-            () = progress.due() => progress.draw(|| Some(session.progress(started.elapsed()))),
+            () = progress.due() => progress.draw(|| {
+                let seconds = started.elapsed().as_secs();
+                Some(format!("mmtrace: {seconds} s, making the experiments"))
+            }),
         }
     }
 }
@@ -243,7 +306,6 @@ fn watched(recording: &Recording) -> Watched {
             .count()
     };
     Watched {
-        host: recording.host.clone(),
         backend: recording.probes.backend.name(),
         copies: recording.probes.copies,
         filesystem: filesystem(recording),
@@ -267,18 +329,23 @@ fn filesystem(recording: &Recording) -> Option<String> {
     file.filesystem.clone()
 }
 
-/// The command that makes a claim's experiments again, for `mmtrace run`.
+/// The command that makes a claim's experiments again: for `mmtrace run`, where they are traced.
 #[must_use]
-pub fn repeat_command(claim: &Claim, size_bytes: u64, directory: &Path) -> Vec<String> {
-    let mut words: Vec<String> = ["mmtrace", "run", "--", "mmtrace", workload::SUBCOMMAND]
-        .map(str::to_owned)
-        .to_vec();
+pub fn repeat_command(claim: &Claim, settings: &Settings) -> Vec<String> {
+    let begins: &[&str] = match claim.is_timed() {
+        true => &["mmtrace", "settle", "--claim", claim.id],
+        false => &["mmtrace", "run", "--", "mmtrace", workload::SUBCOMMAND],
+    };
+    let mut words: Vec<String> = begins.iter().map(|word| (*word).to_owned()).collect();
     words.extend([
         "--size".to_owned(),
-        size_bytes.to_string(),
+        settings.size_bytes.to_string(),
         "--dir".to_owned(),
+        settings.directory.display().to_string(),
     ]);
-    words.push(directory.display().to_string());
+    if claim.is_timed() && settings.drop_caches {
+        words.push("--drop-caches".to_owned());
+    }
     words.extend(experiments(&[claim]).into_iter().map(Experiment::name));
     words
 }

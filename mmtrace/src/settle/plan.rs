@@ -16,11 +16,12 @@ const SHARE: u64 = 8;
 /// The status of a settlement that fails.
 pub const FAILED: u8 = 2;
 
-/// Finds out with which size the experiments can be made in `directory`.
+/// Finds out with which size the experiments can be made in `directory`: those that are traced, if
+/// `traces`, which hold files in memory.
 ///
 /// # Errors
 /// A [`Failure`] if there is no room for what is asked for, or the directory takes no files.
-pub fn size_bytes(asked: Option<u64>, directory: &Path) -> Result<u64> {
+pub fn size_bytes(asked: Option<u64>, directory: &Path, traces: bool) -> Result<u64> {
     let name = directory.quote().external(true).to_string();
     let refuse = |why: String| Failure::with_status(FAILED, format!("--dir {name}: {why}"));
     if !directory.is_dir() {
@@ -65,7 +66,7 @@ pub fn size_bytes(asked: Option<u64>, directory: &Path) -> Result<u64> {
     let in_memory_bytes = size_bytes
         .saturating_mul(2)
         .saturating_add(size_bytes.min(PART_BYTES).saturating_mul(4));
-    if in_memory_bytes > available_bytes {
+    if traces && in_memory_bytes > available_bytes {
         let message = format!(
             "--size: the experiments would take {} MiB of memory: {} MiB are available",
             mib(in_memory_bytes),

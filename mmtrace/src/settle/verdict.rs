@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     claims::Claim,
     outcome::Outcomes,
+    performance::{self, Ruling},
     report::says,
     rule::{Finding, Role},
 };
@@ -43,6 +44,17 @@ impl Standing {
             (false, true, false) => Self::Confirmed,
             (false, false, true) => Self::Refuted,
             (false, true, true) => Self::Partly,
+        }
+    }
+}
+
+impl From<Ruling> for Standing {
+    fn from(ruling: Ruling) -> Self {
+        match ruling {
+            Ruling::Confirmed => Self::Confirmed,
+            Ruling::Refuted => Self::Refuted,
+            Ruling::Partly => Self::Partly,
+            Ruling::Undecided => Self::Undecided,
         }
     }
 }
@@ -91,6 +103,30 @@ impl Tried {
             verdict,
             readings,
             findings,
+        }
+    }
+
+    /// Judges a claim by what was timed, or by why nothing could be.
+    #[must_use]
+    pub fn timed(claim: &Claim, timed: &Result<performance::Outcome, String>) -> Self {
+        let verdict = match timed {
+            Ok(outcome) => {
+                let judged = performance::verdict(outcome);
+                Verdict {
+                    standing: judged.ruling.into(),
+                    verdict: judged.text,
+                }
+            }
+            Err(reason) => Verdict {
+                standing: Standing::Undecided,
+                verdict: format!("undecided: it could not be measured: {reason}."),
+            },
+        };
+        Self {
+            claim: claim.id,
+            verdict,
+            readings: None,
+            findings: Vec::new(),
         }
     }
 

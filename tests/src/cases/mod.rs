@@ -18,6 +18,7 @@ mod settle;
 mod stacked;
 mod streams;
 mod throttled;
+mod timed;
 pub(crate) mod watched;
 mod witness;
 
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Case> {
         programs::cases(),
         doctor::cases(),
         settle::cases(),
+        timed::cases(),
     ]
     .into_iter()
     .flatten()

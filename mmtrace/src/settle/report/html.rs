@@ -2,13 +2,14 @@
 
 use super::{
     Language, headline,
-    words::{COLUMNS, both, cells, conditions, ran, repeat, shown},
+    words::{COLUMNS, both, cells, conditions, ran, repeat, shown, timed},
 };
 use crate::{
     report::text::Shown,
     settle::{
         Settlement,
         claims::{self, Claim},
+        performance,
         verdict::Tried,
     },
 };
@@ -21,6 +22,7 @@ td,th{border-bottom:1px solid #ddd;padding:.2rem .6rem;text-align:left;vertical-
 td.n{text-align:right;white-space:nowrap}\
 .verdict{font-weight:600;border-left:.4rem solid #888;padding-left:.6rem}\
 .confirmed{border-color:#2a7}.refuted{border-color:#c33}.partly{border-color:#d90}\
+pre{font-size:.85rem;overflow-x:auto}\
 code{background:#f4f4f4;padding:.1rem .3rem;overflow-wrap:anywhere}\
 svg{max-width:100%;height:auto}\
 @media(prefers-color-scheme:dark){body{color:#ddd;background:#181818}td,th{border-color:#444}\
@@ -61,7 +63,21 @@ fn section(settlement: &Settlement, claim: &Claim, tried: &Tried, language: Lang
         tried.verdict.standing.word(),
         escaped(&tried.verdict.verdict)
     );
-    out += "<table><tr><th>experiment</th><th>what it does</th>";
+    if let Some(outcome) = timed(settlement, claim) {
+        let table = performance::table(outcome);
+        let lines = table.trim_end().lines().map(escaped);
+        out += &format!("<pre>{}</pre>\n", lines.collect::<Vec<_>>().join("\n"));
+    }
+    if !claim.is_timed() {
+        out += &measured(settlement, claim, tried);
+    }
+    let command = Shown::command(&repeat(settlement, claim)).keep_start(usize::MAX);
+    out + &format!("<p>Again: <code>{}</code></p>\n", escaped(&command))
+}
+
+/// What was measured of a claim's experiments, and what the rules found.
+fn measured(settlement: &Settlement, claim: &Claim, tried: &Tried) -> String {
+    let mut out = String::from("<table><tr><th>experiment</th><th>what it does</th>");
     out.extend(COLUMNS.map(|(heading, _)| format!("<th>{heading}</th>")));
     out += "</tr>\n";
     for (experiment, outcome) in ran(settlement, claim) {
@@ -88,12 +104,7 @@ fn section(settlement: &Settlement, claim: &Claim, tried: &Tried, language: Lang
             escaped(finding.why),
         );
     }
-    let command = Shown::command(&repeat(settlement, claim)).keep_start(usize::MAX);
-    out += &format!(
-        "</table></details>\n<p>Again: <code>{}</code></p>\n",
-        escaped(&command)
-    );
-    out
+    out + "</table></details>\n"
 }
 
 /// Width of the drawing, and height of each way in it.

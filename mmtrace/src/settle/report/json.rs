@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::words::repeat;
+use super::words::{repeat, timed};
 use crate::{
     recording::{Host, WitnessTrial},
     report::json::write_lines,
@@ -12,6 +12,7 @@ use crate::{
         Settlement, claims,
         experiment::Experiment,
         outcome::Outcome,
+        performance,
         rule::Finding,
         verdict::{Standing, Tried, Verdict},
     },
@@ -32,10 +33,10 @@ struct Document<'a> {
     directory: String,
     filesystem: Option<&'a str>,
     repetitions: u32,
-    backend: &'a str,
-    copies: crate::recording::Copies,
-    wall_time_ns: u64,
-    audit: Audit,
+    backend: Option<&'a str>,
+    copies: Option<crate::recording::Copies>,
+    wall_time_ns: Option<u64>,
+    audit: Option<Audit>,
     witness: &'a [WitnessTrial],
     claims: Vec<ClaimOut<'a>>,
     experiments: Vec<Made<'a>>,
@@ -65,6 +66,8 @@ struct ClaimOut<'a> {
     reader: Option<&'a Verdict>,
     experiments: Vec<Experiment>,
     rules: &'a [Finding],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    performance: Option<&'a performance::Outcome>,
     repeat: Vec<String>,
 }
 
@@ -80,9 +83,8 @@ struct Made<'a> {
 /// # Errors
 /// Those of `to`.
 pub fn json(settlement: &Settlement, to: &mut dyn Write) -> io::Result<()> {
-    let watched = &settlement.watched;
+    let watched = settlement.watched.as_ref();
     let settings = &settlement.settings;
-    let [agree, disagree] = watched.audit;
     let made = |outcome| Made {
         outcome,
         does: outcome.experiment.words(),
@@ -92,16 +94,19 @@ pub fn json(settlement: &Settlement, to: &mut dyn Write) -> io::Result<()> {
         tool: Tool {
             version: env!("CARGO_PKG_VERSION"),
         },
-        host: &watched.host,
+        host: &settlement.host,
         size_bytes: settings.size_bytes,
         directory: settings.directory.to_string_lossy().into_owned(),
-        filesystem: watched.filesystem.as_deref(),
-        repetitions: settings.repetitions,
-        backend: watched.backend,
-        copies: watched.copies,
-        wall_time_ns: watched.wall_time_ns,
-        audit: Audit { agree, disagree },
-        witness: &watched.witness,
+        filesystem: watched.and_then(|it| it.filesystem.as_deref()),
+        repetitions: settings.counted_repetitions(),
+        backend: watched.map(|it| it.backend),
+        copies: watched.map(|it| it.copies),
+        wall_time_ns: watched.map(|it| it.wall_time_ns),
+        audit: watched.map(|it| Audit {
+            agree: it.audit[0],
+            disagree: it.audit[1],
+        }),
+        witness: watched.map_or(&[], |it| &it.witness),
         claims: settlement
             .tried
             .iter()
@@ -112,7 +117,7 @@ pub fn json(settlement: &Settlement, to: &mut dyn Write) -> io::Result<()> {
     write_lines(&document, LINED, to)
 }
 
-fn claim<'a>(settlement: &Settlement, tried: &'a Tried) -> Option<ClaimOut<'a>> {
+fn claim<'a>(settlement: &'a Settlement, tried: &'a Tried) -> Option<ClaimOut<'a>> {
     let claim = claims::find(tried.claim)?;
     let mut experiments: Vec<Experiment> = claim.experiments().collect();
     experiments.sort();
@@ -128,6 +133,7 @@ fn claim<'a>(settlement: &Settlement, tried: &'a Tried) -> Option<ClaimOut<'a>> 
         reader: reading(1),
         experiments,
         rules: &tried.findings,
+        performance: timed(settlement, claim),
         repeat: repeat(settlement, claim),
     })
 }

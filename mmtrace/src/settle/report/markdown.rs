@@ -2,13 +2,14 @@
 
 use super::{
     Language, headline,
-    words::{COLUMNS, both, cells, conditions, ran, repeat},
+    words::{COLUMNS, both, cells, conditions, ran, repeat, timed},
 };
 use crate::{
     report::text::Shown,
     settle::{
         Settlement,
         claims::{self, Claim},
+        performance,
         verdict::Tried,
     },
 };
@@ -39,6 +40,20 @@ fn section(settlement: &Settlement, claim: &Claim, tried: &Tried, language: Lang
         claim.id,
         escaped(&tried.verdict.verdict)
     );
+    if let Some(outcome) = timed(settlement, claim) {
+        out += &format!("```\n{}\n```\n", performance::table(outcome).trim_end());
+    }
+    if !claim.is_timed() {
+        out += &measured(settlement, claim, tried);
+    }
+    let command = Shown::command(&repeat(settlement, claim)).keep_start(usize::MAX);
+    out += &format!("\nAgain: `{command}`\n");
+    out
+}
+
+/// What was measured of a claim's experiments, and what the rules found.
+fn measured(settlement: &Settlement, claim: &Claim, tried: &Tried) -> String {
+    let mut out = String::new();
     let headings = COLUMNS.map(|(heading, _)| heading).join(" | ");
     out += &format!("| experiment | what it does | {headings} |\n");
     out += &format!("|---|---|{}\n", "---:|".repeat(COLUMNS.len()));
@@ -65,8 +80,6 @@ fn section(settlement: &Settlement, claim: &Claim, tried: &Tried, language: Lang
             finding.why,
         );
     }
-    let command = Shown::command(&repeat(settlement, claim)).keep_start(usize::MAX);
-    out += &format!("\nAgain: `{command}`\n");
     out
 }
 

@@ -2,13 +2,14 @@
 
 use super::{
     Language, headline,
-    words::{COLUMNS, both, cells, conditions, ran, repeat},
+    words::{COLUMNS, both, cells, conditions, ran, repeat, timed},
 };
 use crate::{
     report::text::{Shown, wrapped},
     settle::{
         Settlement,
         claims::{self, Claim},
+        performance,
         verdict::Tried,
     },
 };
@@ -61,7 +62,11 @@ fn of_claim(
     for words in both(claim, language) {
         lines.extend(wrapped(words, 2, width));
     }
-    lines.extend(table(settlement, claim, width));
+    match timed(settlement, claim) {
+        Some(outcome) => lines.extend(times(outcome, width)),
+        None if claim.is_timed() => {}
+        None => lines.extend(table(settlement, claim, width)),
+    }
     lines.extend(wrapped(&tried.verdict.verdict, 2, width));
     if tried.readings.is_some() {
         lines.extend(
@@ -97,14 +102,25 @@ fn stacks(settlement: &Settlement, claim: &Claim) -> Vec<String> {
     if !lines.is_empty() {
         return lines;
     }
-    let own = settlement
-        .watched
-        .witness
-        .iter()
-        .find(|trial| !trial.stack.is_empty());
+    let witness = settlement.watched.iter().flat_map(|it| &it.witness);
+    let own = witness.into_iter().find(|trial| !trial.stack.is_empty());
     own.map(|trial| line("mmtrace's own read of a file", &trial.stack))
         .into_iter()
         .collect()
+}
+
+/// What was timed, in columns, and in sentences that are broken where they are too long. The columns
+/// take the whole width of a terminal.
+fn times(outcome: &performance::Outcome, width: usize) -> Vec<String> {
+    let lines = performance::table(outcome);
+    let lines = lines.trim_end().lines().flat_map(|line| {
+        if Shown::width_of(line) <= width {
+            vec![line.to_owned()]
+        } else {
+            wrapped(line, 0, width)
+        }
+    });
+    lines.collect()
 }
 
 /// What was measured of a claim's experiments.
@@ -130,7 +146,7 @@ fn table(settlement: &Settlement, claim: &Claim, width: usize) -> Vec<String> {
         .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
         .collect();
     let line = |row: &Vec<String>| {
-        let mut line = format!("    {:<1$}", row[0], widths[0]);
+        let mut line = format!("  {:<1$}", row[0], widths[0]);
         for (cell, width) in row.iter().zip(&widths).skip(1) {
             line += &format!("  {cell:>width$}");
         }

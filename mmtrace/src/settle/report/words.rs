@@ -10,7 +10,7 @@ use crate::{
         experiment::Experiment,
         figure::{Figure, Value},
         outcome::Outcome,
-        repeat_command,
+        performance, repeat_command,
         rule::{Finding, Role},
     },
 };
@@ -138,19 +138,36 @@ pub(super) fn ran<'a>(
     all.into_iter().map(of).collect()
 }
 
+/// What was timed for a claim, if times decide it.
+pub(super) fn timed<'a>(
+    settlement: &'a Settlement,
+    claim: &Claim,
+) -> Option<&'a performance::Outcome> {
+    let timed = settlement.performance.as_ref();
+    timed.filter(|_| claim.is_timed())
+}
+
 /// How it was watched, in a line.
 pub(super) fn conditions(settlement: &Settlement) -> String {
-    let watched = &settlement.watched;
+    let Some(watched) = &settlement.watched else {
+        return format!(
+            "Linux {}, {} CPUs, in {}; files of {}; timed, and not traced",
+            settlement.host.kernel,
+            settlement.host.cpus,
+            settlement.settings.directory.display(),
+            plain(settlement.settings.size_bytes, Unit::Bytes),
+        );
+    };
     let [agree, disagree] = watched.audit;
     format!(
         "Linux {}, {} CPUs, {} in {}; files of {}, each experiment made {}; {} backend, {}; audit: \
          {agree} agree, {disagree} do not; {}",
-        watched.host.kernel,
-        watched.host.cpus,
+        settlement.host.kernel,
+        settlement.host.cpus,
         watched.filesystem.as_deref().unwrap_or("a file system"),
         settlement.settings.directory.display(),
         plain(settlement.settings.size_bytes, Unit::Bytes),
-        match settlement.settings.repetitions {
+        match settlement.settings.counted_repetitions() {
             1 => "once".to_owned(),
             times => format!("{times} times"),
         },
@@ -162,6 +179,5 @@ pub(super) fn conditions(settlement: &Settlement) -> String {
 
 /// The words of the command that repeats a claim.
 pub(super) fn repeat(settlement: &Settlement, claim: &Claim) -> Vec<String> {
-    let settings = &settlement.settings;
-    repeat_command(claim, settings.size_bytes, &settings.directory)
+    repeat_command(claim, &settlement.settings)
 }
