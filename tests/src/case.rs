@@ -153,8 +153,6 @@ pub(crate) enum Need {
     Thorough,
     /// A kernel that takes breakpoints on its code.
     Copies,
-    /// A processor that may be taken away.
-    Hotplug,
     /// A file system that reads from a disk what was put out of the page cache.
     Cold,
     /// A file system that takes `O_DIRECT`.

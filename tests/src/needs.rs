@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::{
     case::{Need, find_program, rehearse, words},
-    cases::{cow::Hugetlb, watched::SWITCH},
+    cases::cow::Hugetlb,
     cgroup::IoLimit,
     files, mounts,
     tracer::copies_can_be_watched,
@@ -82,10 +82,6 @@ fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result
                 "this kernel takes no breakpoints on its code"
             );
             Ok(())
-        }
-        Need::Hotplug => {
-            ensure!(scratch_disks > 0, "this machine is not thrown away");
-            fs::write(SWITCH, "1").context("no processor can be taken away")
         }
         Need::Cold => try_cold(directory),
         Need::DirectIo => try_direct(directory),

@@ -12,7 +12,7 @@ pub use diagnosis::{
 };
 
 use crate::{
-    kernel::conditions::{Capabilities, Conditions},
+    kernel::conditions::{Capabilities, Conditions, lift_memory_limit},
     recording::{Copies, Tool},
     target::Marker,
 };
@@ -25,6 +25,7 @@ use crate::{
 /// If something that is no matter of the kernel's goes wrong, such as reading random numbers.
 pub fn examine() -> Result<Diagnosis> {
     let here = Conditions::here();
+    lift_memory_limit();
     let marker = Marker::random().context("cannot read random numbers")?;
     // Where /proc does not tell, the kernel will.
     let backends = if here.capabilities.is_none_or(Capabilities::suffice) {

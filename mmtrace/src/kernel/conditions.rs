@@ -3,7 +3,7 @@
 use std::{fmt, fs, io};
 
 use nix::sys::{
-    resource::{RLIM_INFINITY, Resource, getrlimit},
+    resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit},
     utsname::uname,
 };
 
@@ -26,6 +26,16 @@ pub struct Conditions {
     /// Whether programs' memory counts as locked (before 5.11), of which this process may have only
     /// so much.
     pub memory_is_limited: bool,
+}
+
+/// Lets this process lock as much memory as it takes, where that is limited and it may: before Linux
+/// 5.11 the programs and maps of all processes of a user count as locked together, and each process
+/// has its own limit for that sum. Not for processes that were started before.
+pub fn lift_memory_limit() {
+    if release() < [5, 11] {
+        // A process that may not goes on with what it has: the kernel's refusal tells then.
+        let _refused = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    }
 }
 
 impl Conditions {

@@ -26,7 +26,7 @@ use crate::failure::Failure;
 use crate::kernel::{
     attempt,
     btf::Btf,
-    conditions::Conditions,
+    conditions::{Conditions, lift_memory_limit},
     offsets,
     refusal::{Asked, Cause, Refusal},
     remedy, symbols,
@@ -117,6 +117,7 @@ pub fn attach(
     verbose: bool,
     sampled: bool,
 ) -> Result<Attached> {
+    lift_memory_limit();
     let mut prober = Prober::new(copies, nonce, verbose)?;
     if sampled {
         prober.loader.map_max_entries("SAMPLES", SAMPLE_SLOTS);

@@ -19,7 +19,7 @@ mod stacked;
 mod streams;
 mod throttled;
 mod timed;
-pub(crate) mod watched;
+mod watched;
 mod witness;
 
 use crate::case::Case;

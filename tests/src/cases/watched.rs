@@ -1,5 +1,5 @@
 //! Watching copies where that is made hard: for a part of the time, beside debuggers and other
-//! mmtraces, on processors that go, with too few debug registers. And on other file systems.
+//! mmtraces, with too few debug registers. And on other file systems.
 
 use std::{
     cell::RefCell,
@@ -7,11 +7,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    thread,
 };
 
 use anyhow::{Context as _, ensure};
@@ -44,7 +40,6 @@ pub(super) fn cases() -> Vec<Case> {
         case("copies/registers-taken", &[Need::Thorough], registers_taken),
         case("copies/debugged", &[], debugged),
         case("copies/beside-another", &[Need::Thorough], beside_another),
-        case("copies/hotplug", &[Need::Thorough, Need::Hotplug], hotplug),
     ];
     for case in &mut cases {
         case.needs.splice(0..0, [Need::FirstBackend, Need::Copies]);
@@ -287,81 +282,5 @@ fn beside_another(site: &Site) -> anyhow::Result<Scene> {
         check.takes_over(others);
         Ok(())
     })
-    .unshared())
-}
-
-/// A processor that is taken away and given back again and again, until this is dropped.
-struct Flapping {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<std::io::Result<u32>>>,
-}
-
-/// The switch of the last processor.
-pub(crate) const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
-
-impl Flapping {
-    fn start() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = thread::spawn({
-            let stop = Arc::clone(&stop);
-            move || {
-                let mut times = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    fs::write(SWITCH, "0")?;
-                    fs::write(SWITCH, "1")?;
-                    times += 1;
-                }
-                Ok(times)
-            }
-        });
-        Self {
-            stop,
-            thread: Some(thread),
-        }
-    }
-
-    /// Ends it: how often the processor was taken away.
-    fn end(&mut self) -> anyhow::Result<u32> {
-        self.stop.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("it has ended before")?;
-        let times = thread.join().map_err(|_| anyhow::anyhow!("it panicked"))?;
-        times.context("switching a processor")
-    }
-}
-
-impl Drop for Flapping {
-    fn drop(&mut self) {
-        if self.thread.is_some()
-            && let Err(error) = self.end()
-        {
-            eprintln!("mmtrace-tests: {error:#}");
-        }
-    }
-}
-
-/// A processor that comes and goes takes nothing with it.
-fn hotplug(site: &Site) -> anyhow::Result<Scene> {
-    let size = site.size_bytes();
-    let [file, map] = ["read", "map"].map(|name| site.data(name, size));
-    let (file, map) = (file?, map?);
-    site.bring(State::Warm, &file)?;
-    site.bring(State::Warm, &map)?;
-    let script =
-        "\"$1\" workload threads \"$2\" 13 211 && exec \"$1\" workload touch \"$3\" shared";
-    let command = words(&[&"sh", &"-c", &script, &"sh", &site.myself, &file, &map]);
-    let prints = rehearse(&command)?;
-    let pages = size.div_ceil(files::page_size());
-    let flapping = RefCell::new(Flapping::start());
-    Ok(Scene::new(command, move |check, _| {
-        let times = flapping.borrow_mut().end()?;
-        check.that(times > 0, || "the processor stayed".into());
-        to_user(check, &on(&file, "read"), size);
-        let faults = on(&map, "mmap");
-        check.some_faults(&faults);
-        check.equal(&faults, "mapped_bytes", pages * files::page_size());
-        mapped(check);
-        Ok(())
-    })
-    .printing(Stdout::Exactly(prints))
     .unshared())
 }
