@@ -18,7 +18,7 @@ use super::{
     file_systems::overlay,
 };
 use crate::{
-    case::{Case, Need, Scene, Site, State, Stdout, case, find_program, rehearse, words},
+    case::{Case, Need, Scene, Site, State, case, find_program, rehearse, words},
     check::{Check, on},
     files,
     mounts::Mount,
