@@ -189,7 +189,7 @@ const TRIALS: [Trial; 6] = [
     },
     Trial {
         name: "little memory",
-        kernels: &[],
+        kernels: &["5.10", "6.18", "7"],
         memory: 384,
         disks: &["ext4=2G"],
         backends: &["fentry"],
