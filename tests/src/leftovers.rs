@@ -39,23 +39,20 @@ impl Objects {
 
     /// What came since `before` and stays though no running process holds it.
     pub(crate) fn left_since(before: &Self) -> Self {
-        let end = Instant::now() + FREEING;
-        loop {
+        let mut left = BTreeSet::new();
+        until(FREEING, || {
             // In this order: what appears in between is held by whoever made it.
             let now = Self::now();
             let held = Self::held();
-            let left: BTreeSet<_> = now
+            left = now
                 .0
                 .difference(&before.0)
                 .filter(|object| !held.0.contains(object))
                 .copied()
                 .collect();
-            if left.is_empty() || Instant::now() > end {
-                return Self(left);
-            }
-            // The kernel tells nobody when it has freed them.
-            thread::sleep(Duration::from_millis(20));
-        }
+            left.is_empty()
+        });
+        Self(left)
     }
 
     /// Whether there are none.
@@ -129,6 +126,21 @@ fn next_id(command: libc::c_long, start: u32) -> io::Result<u32> {
     match returned {
         0 => Ok(attributes.next),
         _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Looks again and again whether something has come to be so, for what the kernel tells nobody of;
+/// says whether it has within `limit`. What is decided is decided by `so`, not by how long that takes.
+pub(crate) fn until(limit: Duration, mut so: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + limit;
+    loop {
+        if so() {
+            return true;
+        }
+        if Instant::now() > end {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -5,13 +5,14 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 
 use crate::{
     case::{Case, Need, Scene, Site, case, rehearse, words},
-    leftovers::Objects,
+    leftovers::{Objects, until},
     mounts::Mount,
     settle::{Settlement, refused},
     tracer::copies_can_be_watched,
@@ -351,6 +352,7 @@ fn no_room(site: &Site) -> anyhow::Result<()> {
 
 /// Killed in the middle: no file stays, and no process.
 fn killed(site: &Site) -> anyhow::Result<()> {
+    const LIMIT: Duration = Duration::from_secs(40);
     let mut child = Command::new(&site.mmtrace)
         .args(["settle", "--size", "8M", "--repeat", "1000", "--dir"])
         .arg(&site.directory)
@@ -365,31 +367,20 @@ fn killed(site: &Site) -> anyhow::Result<()> {
         words.any(|word| word == directory)
             && command.windows(15).any(|part| part == b"settle-workload")
     };
-    let workloads = || -> anyhow::Result<Vec<PathBuf>> {
-        let processes = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
-        Ok(processes.filter(mine).collect())
+    let workloads = || -> Vec<PathBuf> {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let processes = processes.map(|entry| entry.path());
+        processes.filter(mine).collect()
     };
     // Its driver is there once the probes are attached.
-    let started = until(|| Ok(!workloads()?.is_empty()))?;
+    let started = until(LIMIT, || !workloads().is_empty());
     child.kill()?;
     child.wait()?;
     ensure!(started, "no driver was started");
     ensure!(
-        until(|| Ok(workloads()?.is_empty()))?,
+        until(LIMIT, || workloads().is_empty()),
         "left running: {:?}",
-        workloads()?
+        workloads()
     );
     Ok(())
-}
-
-/// Whether something comes to be so: nobody tells when.
-fn until(so: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
-    const TRIES: usize = 2_000;
-    for _ in 0..TRIES {
-        if so()? {
-            return Ok(true);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    Ok(false)
 }

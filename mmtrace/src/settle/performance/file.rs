@@ -23,7 +23,8 @@ use super::workload::Content;
 const CHUNK_BYTES: usize = 1 << 20;
 /// How often the kernel is asked to drop a file's pages before it is believed that it won't.
 const EVICTIONS: usize = 20;
-/// Between these: pages that are still being read stay.
+/// Between these: pages that are still being read stay, and nobody is told when they have been. What
+/// counts is the number of pages looked up after: if any stay, the sample is not taken.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The number of cachestat(2), from Linux 6.5 on, the same on all machines.
 const CACHESTAT: libc::c_long = 451;
