@@ -147,6 +147,8 @@ pub(crate) enum Contestant {
     Empty(Family),
     /// With copies by what calls return.
     Mmtrace(Family),
+    /// The same, and with stacks of where the work is caused.
+    Stacks(Family),
     /// By the best backend, with copies by the kernel's routines.
     Copying(Copies),
     Bpftrace(Family, Figures),
@@ -159,7 +161,11 @@ impl Contestant {
     pub(crate) fn all() -> Vec<Self> {
         let mut all = vec![Self::Alone];
         for family in Family::ALL {
-            all.extend([Self::Empty(family), Self::Mmtrace(family)]);
+            all.extend([
+                Self::Empty(family),
+                Self::Mmtrace(family),
+                Self::Stacks(family),
+            ]);
         }
         all.extend(Copies::ALL.map(Self::Copying));
         for figures in Figures::BOTH {
@@ -184,6 +190,7 @@ impl fmt::Display for Contestant {
             Self::Alone => write!(f, "alone"),
             Self::Empty(family) => write!(f, "empty programs, {}", family.name()),
             Self::Mmtrace(family) => write!(f, "mmtrace, {}", family.name()),
+            Self::Stacks(family) => write!(f, "mmtrace, {}, with stacks", family.name()),
             Self::Copying(copies) => write!(f, "mmtrace, copies {}", copies.name()),
             Self::Bpftrace(family, figures) => {
                 let hooks = match family {
@@ -265,6 +272,11 @@ impl Arena {
             }
             Contestant::Mmtrace(family) => {
                 let options = ["--backend", family.name(), "--copies", "returns"];
+                complete(&mut self.under_mmtrace(&options, &workload)?)?;
+            }
+            Contestant::Stacks(family) => {
+                let backend = ["--backend", family.name(), "--copies", "returns"];
+                let options = [&backend[..], &["--stacks"]].concat();
                 complete(&mut self.under_mmtrace(&options, &workload)?)?;
             }
             Contestant::Copying(copies) => {

@@ -10,6 +10,8 @@ use crate::workload::{Loop, ProgramCost};
 
 /// mmtrace's time may be so many times that of empty programs on its hooks.
 const GOAL_OF_EMPTY: f64 = 1.25;
+/// With stacks, so many times.
+const GOAL_OF_EMPTY_WITH_STACKS: f64 = 1.5;
 /// mmtrace may add such a part of what bpftrace adds.
 const GOAL_OF_BPFTRACE: f64 = 0.5;
 const GOAL_START_MS: f64 = 150.0;
@@ -100,25 +102,29 @@ fn write_goals(text: &mut String, measured: &Measured) -> std::fmt::Result {
     writeln!(
         text,
         "\n| mmtrace | loop | times the empty programs (middle half) | goal ≤ {GOAL_OF_EMPTY} \
+         | with stacks (middle half) | goal ≤ {GOAL_OF_EMPTY_WITH_STACKS} \
          | of what bpftrace adds for all figures (middle half) | goal ≤ {GOAL_OF_BPFTRACE} \
          | for one sum (middle half) |\n\
-         |---|---|---:|---|---:|---|---:|"
+         |---|---|---:|---|---:|---|---:|---|---:|"
     )?;
     for family in Family::ALL {
         for kind in Loop::ALL {
             if times(measured, kind, Contestant::Mmtrace(family)).is_none() {
                 continue;
             }
-            let of_empty = Spread::of(&of_empty(measured, kind, family));
+            let [of_empty, with_stacks] = [Contestant::Mmtrace(family), Contestant::Stacks(family)]
+                .map(|mmtrace| Spread::of(&of_empty(measured, kind, family, mmtrace)));
             let [of_one, of_all] = Figures::BOTH
                 .map(|figures| Spread::of(&of_bpftrace(measured, kind, family, figures)));
             writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} |",
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 family.name(),
                 kind.title(),
                 ratio(of_empty),
                 verdict(of_empty, GOAL_OF_EMPTY),
+                ratio(with_stacks),
+                verdict(with_stacks, GOAL_OF_EMPTY_WITH_STACKS),
                 ratio(of_all),
                 verdict(of_all, GOAL_OF_BPFTRACE),
                 ratio(of_one),
@@ -262,9 +268,9 @@ fn added(measured: &Measured, kind: Loop, contestant: Contestant) -> Vec<f64> {
     )
 }
 
-/// mmtrace's time by that of empty programs on its hooks, in each round that has both.
-fn of_empty(measured: &Measured, kind: Loop, family: Family) -> Vec<f64> {
-    let pair = [Contestant::Empty(family), Contestant::Mmtrace(family)];
+/// The time of `mmtrace` by that of empty programs on its hooks, in each round that has both.
+fn of_empty(measured: &Measured, kind: Loop, family: Family, mmtrace: Contestant) -> Vec<f64> {
+    let pair = [Contestant::Empty(family), mmtrace];
     by_round(measured, kind, pair, |[empty, mmtrace]| mmtrace / empty)
 }
 

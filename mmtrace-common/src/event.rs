@@ -1,6 +1,6 @@
 //! What the kernel side tells as it happens, through the ring buffer.
 
-use crate::FileKey;
+use crate::{FileKey, stack::CodePlace};
 
 /// The longest path that is told, in bytes; a longer one loses its upper directories.
 pub const PATH_BYTES: usize = 4096;
@@ -23,6 +23,10 @@ pub enum EventKind {
     File = 4,
     /// More of the path of the file told last: [`FileEvent`], then directories further up.
     FileMore = 5,
+    /// A process has mapped code: [`CodeEvent`].
+    Code = 6,
+    /// It is asked where the return address of a place is: [`CodeEvent`].
+    Place = 7,
 }
 
 /// What every event begins with.
@@ -81,6 +85,23 @@ pub struct FileEvent {
     pub filesystem: [u8; 16],
 }
 
+/// A mapping of code, or a place in one.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct CodeEvent {
+    /// Kind; no text.
+    pub header: EventHeader,
+    /// `Code`: the process, as in [`RowKey`](crate::RowKey).
+    pub process: u64,
+    /// The mapping's first address.
+    pub start: u64,
+    /// The address after its last.
+    pub end: u64,
+    /// `Code`: what is mapped at `start`. `Place`: the place.
+    pub place: CodePlace,
+}
+
+const _: () = assert!(size_of::<CodeEvent>() == 56 && align_of::<CodeEvent>() == 8);
 const _: () = assert!(size_of::<EventHeader>() == 8);
 const _: () = assert!(size_of::<ProcessEvent>() == 64 && align_of::<ProcessEvent>() == 8);
 const _: () = assert!(size_of::<FileEvent>() == 72 && align_of::<FileEvent>() == 8);

@@ -36,6 +36,8 @@ kernel! {
     task_pid = Self::ABSENT,
     /// `task_struct.tgid`.
     task_tgid = Self::ABSENT,
+    /// `task_struct.stack`.
+    task_stack = Self::ABSENT,
     /// `task_struct.mm`.
     task_mm = Self::ABSENT,
     /// `task_struct.files`.
@@ -259,12 +261,6 @@ kernel! {
     event_uring_completed = Self::ABSENT,
     /// The same: `res`.
     event_uring_result = Self::ABSENT,
-    /// `mm_struct.flags`: its two lowest bits say whether the program may be looked at.
-    mm_flags = Self::ABSENT,
-    /// `task_struct.exec_state`, which says that on newer kernels.
-    task_exec_state = Self::ABSENT,
-    /// `task_exec_state.dumpable`.
-    exec_state_dumpable = Self::ABSENT,
     /// `iov_iter.iter_type`, 1 byte (5.14 on).
     iter_type = Self::ABSENT,
     /// `iov_iter.count`.
@@ -277,6 +273,14 @@ kernel! {
     iter_bvec = Self::ABSENT,
     /// Which copies are watched: [`COPIES_NONE`] and its kind.
     copies = COPIES_NONE,
+    /// 1: stacks are taken.
+    stacks = 0,
+    /// 1: heat maps are made.
+    heat_maps = 0,
+    /// 1: it is followed what becomes of what is read ahead.
+    readahead_use = 0,
+    /// 1: the kernel has `bpf_task_pt_regs` (5.15 on).
+    task_pt_regs = 0,
     /// 1: the watching may be turned off and on.
     sampling = 0,
     /// Where `copy_from_user_nofault` begins, by which BPF programs read user memory: the lower half

@@ -4,8 +4,10 @@
 //! them into maps and a ring buffer, user space reads the same bytes.
 #![no_std]
 
+pub mod ahead;
 pub mod call;
 pub mod event;
+pub mod heat;
 pub mod hook;
 pub mod kernel;
 pub mod lost;
@@ -13,13 +15,17 @@ pub mod path;
 pub mod request;
 pub mod row;
 pub mod sample;
+pub mod stack;
 pub mod thread;
+pub mod timeline;
 
 #[cfg(feature = "user")]
 mod pod;
 
+pub use ahead::{AHEAD_PAGES, AHEAD_RANGE, AHEAD_ROWS, AHEAD_SLOTS, Ahead, AheadKey, AheadOwner};
 pub use call::{CallSpec, FLAG_CHANGES_FDS, FLAG_CHANGES_MAPPINGS, FLAG_IOVEC, NO_ARGUMENT};
-pub use event::{EventHeader, EventKind, FileEvent, ProcessEvent};
+pub use event::{CodeEvent, EventHeader, EventKind, FileEvent, ProcessEvent};
+pub use heat::{HEAT_SLOTS, HeatKey, HeatWork};
 pub use hook::Program;
 pub use kernel::Kernel;
 pub use lost::Lost;
@@ -28,6 +34,7 @@ pub use request::{Request, RequestKey};
 pub use row::{FileKey, RowKey, Truth};
 pub use sample::{SAMPLE_FRAMES, SAMPLE_SLOTS, SampleKey};
 pub use thread::{THREAD_SLOTS, Thread};
+pub use timeline::{STRETCH_SLOTS, StretchKey};
 
 /// The `prctl` option by which a thread asks to be followed: no kernel knows it, so that the call
 /// fails with `EINVAL` and changes nothing. Its second argument must be the run's nonce, its third

@@ -12,7 +12,8 @@ pub enum Lost {
     ProcessEvents = 2,
     /// File names that did not fit the ring buffer.
     FileNames = 3,
-    /// Faults whose mapping could not be found: counted under `other`.
+    /// Faults whose mapping could not be found, or whose beginning was missed and that no event tells
+    /// of: counted under `other`.
     Mappings = 4,
     /// Threads whose kernel counters were not kept: no room for another process.
     Truths = 5,
@@ -24,15 +25,31 @@ pub enum Lost {
     Requests = 7,
     /// Requests of aio and io_uring whose completion was not seen, or could not be told apart.
     Completions = 8,
-    /// Copies that no breakpoint could see: of a call, or of all that a program does.
+    /// How often a CPU came online, whose copies no breakpoint saw at first.
     Copies = 9,
     /// Kernel samples that were not counted: no room for another stack, or no stack to be had.
     KernelSamples = 10,
+    /// Work that is in no stretch of the timeline: no room for another.
+    Timeline = 11,
+    /// Stacks that were not kept: no room for another.
+    Stacks = 12,
+    /// Code that was mapped, or places in it, which did not fit the ring buffer.
+    Code = 13,
+    /// Faults whose end was not told, so that their time is not known: the CPU had come online since
+    /// the events were opened, or another program was at work on a BPF map there, when the kernel
+    /// runs no programs of events.
+    FaultTimes = 14,
+    /// Work that is in no cell of its file's heat map: no room for another, or where in the file it
+    /// was is not known.
+    HeatMaps = 15,
+    /// Pages read ahead of which it is not known whether they were used: no room for more, or where in
+    /// its file a request read is not known.
+    ReadaheadUse = 16,
 }
 
 impl Lost {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::Rows,
         Self::Threads,
         Self::ProcessEvents,
@@ -44,6 +61,12 @@ impl Lost {
         Self::Completions,
         Self::Copies,
         Self::KernelSamples,
+        Self::Timeline,
+        Self::Stacks,
+        Self::Code,
+        Self::FaultTimes,
+        Self::HeatMaps,
+        Self::ReadaheadUse,
     ];
 
     /// The name used in recordings.
@@ -61,6 +84,12 @@ impl Lost {
             Self::Completions => "completions",
             Self::Copies => "copies",
             Self::KernelSamples => "kernel_samples",
+            Self::Timeline => "timeline",
+            Self::Stacks => "stacks",
+            Self::Code => "code",
+            Self::FaultTimes => "fault_times",
+            Self::HeatMaps => "heat_maps",
+            Self::ReadaheadUse => "readahead_use",
         }
     }
 }

@@ -1,15 +1,25 @@
 //! What user space may read from a map as plain bytes.
 
 use crate::{
-    CallSpec, FileKey, Kernel, Request, RequestKey, RowKey, SampleKey, Thread, Truth, WatchedCalls,
+    Ahead, AheadKey, CallSpec, FileKey, HeatKey, HeatWork, Kernel, Request, RequestKey, RowKey,
+    SampleKey, StretchKey, Thread, Truth, WatchedCalls,
     path::Measures,
+    stack::{CodePlace, Frames, StackKey, StackWork},
 };
 
 // SAFETY: each is `repr(C)`, made of integers only, with no padding that is not a field, so that
 // any bytes of its size are a value of it.
 unsafe impl aya::Pod for CallSpec {}
 // SAFETY: as above.
+unsafe impl aya::Pod for Ahead {}
+// SAFETY: as above.
+unsafe impl aya::Pod for AheadKey {}
+// SAFETY: as above.
 unsafe impl aya::Pod for FileKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for HeatKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for HeatWork {}
 // SAFETY: as above.
 unsafe impl aya::Pod for RowKey {}
 // SAFETY: as above.
@@ -17,7 +27,17 @@ unsafe impl aya::Pod for Request {}
 // SAFETY: as above.
 unsafe impl aya::Pod for SampleKey {}
 // SAFETY: as above.
+unsafe impl aya::Pod for StretchKey {}
+// SAFETY: as above.
 unsafe impl aya::Pod for RequestKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for CodePlace {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Frames {}
+// SAFETY: as above.
+unsafe impl aya::Pod for StackKey {}
+// SAFETY: as above.
+unsafe impl aya::Pod for StackWork {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Truth {}
 // SAFETY: as above.

@@ -32,7 +32,9 @@ pub struct Request {
     /// How many requests go by this key.
     pub count: u32,
     /// 1: they belong to several rows.
-    pub mixed: u32,
+    pub mixed: u16,
+    /// How wide the parts of its file are in a heat map, as a shift of bytes; 0: it has none.
+    pub heat_shift: u16,
     /// 1: of aio; 0: of io_uring.
     pub aio: u32,
     /// 1: its buffer is registered with the ring: see [`Call::registered`](crate::thread::Call).

@@ -1,6 +1,6 @@
 //! What the kernel side knows of a thread that it follows.
 
-use crate::{FileKey, Measures, Program, RowKey};
+use crate::{FileKey, HeatKey, Measures, Program, RowKey, stack::ThreadStacks};
 
 /// The system call that a thread is in.
 #[derive(Clone, Copy, Debug, Default)]
@@ -106,6 +106,8 @@ pub struct CachedMapping {
     pub end: u64,
     /// Its `vm_pgoff`.
     pub first_page: u64,
+    /// Bytes of its file; `u64::MAX`: it has no heat map, or none are made.
+    pub file_bytes: u64,
     /// Its file, all zero for anonymous memory.
     pub file: FileKey,
     /// The [path](crate::Path) of faults on it, by number.
@@ -177,6 +179,12 @@ pub const THREAD_SLOTS: u32 = 16_384;
 pub struct Thread {
     /// Which process, as in [`RowKey`].
     pub process: u64,
+    /// When the stretch of the [timeline](crate::timeline) ends that `pending` belongs to.
+    pub stretch_ends_ns: u64,
+    /// Which stretch that is.
+    pub stretch: u32,
+    /// Unused, for the alignment: always 0.
+    pub padding: u32,
     /// Its `task_struct`.
     pub task: u64,
     /// Its tgid.
@@ -211,6 +219,10 @@ pub struct Thread {
     /// Work of calls, of faults, and copies of calls that are about no data: apart, since they
     /// alternate.
     pub pending: [Pending; 3],
+    /// What its stacks need.
+    pub stacks: ThreadStacks,
+    /// Where the key of a heat map's cell is put together.
+    pub heat: HeatKey,
     /// How often each [`Program`] ran for it.
     pub hits: Hits,
 }

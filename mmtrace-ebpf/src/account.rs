@@ -1,9 +1,14 @@
 //! Adding work to its row.
 
-use mmtrace_common::{FileKey, Lost, RowKey, Thread, path::Measures};
+use aya_ebpf::maps::HashMap;
+use mmtrace_common::{
+    CALIBRATION_PROCESS, FileKey, Lost, RowKey, StretchKey, Thread,
+    path::Measures,
+    timeline::{HALF, begins_ns, stretch_at},
+};
 
 use crate::{
-    maps::{ROWS, atomic_add, lose},
+    maps::{self, ROWS, STARTED_NS, TIMELINE, lose},
     thread,
 };
 
@@ -72,7 +77,7 @@ pub extern "C" fn mmtrace_flush(tid: u32, slot: u32) -> u32 {
     } else {
         &mut thread.pending[2]
     };
-    add(&pending.key, &pending.measures);
+    add(&pending.key, thread.stretch, &pending.measures);
     pending.key = RowKey::default();
     pending.measures = Measures::default();
     0
@@ -98,36 +103,94 @@ static NOTHING: Measures = Measures {
     disk_wait_ns: 0,
 };
 
-/// Adds work to its row in the map, which is made if it is not there.
+/// Adds work to its row in the map, and to a stretch of the timeline; each is made if it is not
+/// there.
 #[inline(always)]
-pub(crate) fn add(key: &RowKey, work: &Measures) {
+pub(crate) fn add(key: &RowKey, stretch: u32, work: &Measures) {
     if key.process == 0 {
         return;
     }
-    let mut row = ROWS.get_ptr_mut(key);
-    if row.is_none() {
-        // Another CPU may make it at the same moment: then this insertion fails and the row is
-        // there.
-        let _exists = ROWS.insert(key, &NOTHING, BPF_NOEXIST);
-        row = ROWS.get_ptr_mut(key);
+    match entry(&ROWS, key, &NOTHING) {
+        // SAFETY: a live entry of ROWS, from which nothing is deleted.
+        Some(row) => unsafe { add_each(row, work) },
+        None => lose(Lost::Rows),
     }
-    let Some(row) = row else {
-        lose(Lost::Rows);
+    if key.process == CALIBRATION_PROCESS {
         return;
-    };
-    macro_rules! each {
-        ($($field:ident)*) => {
-            $(if work.$field != 0 {
-                // SAFETY: `row` is a live entry of ROWS, from which nothing is deleted.
-                unsafe { atomic_add(&raw mut (*row).$field, work.$field) };
-            })*
-        };
     }
-    each!(
-        operations bytes_requested bytes_returned unwatched_bytes copied_to_user_bytes copied_from_user_bytes
-        copied_in_kernel_bytes minor_faults major_faults mapped_bytes cache_filled_bytes
-        readahead_bytes disk_reads disk_read_bytes kernel_time_ns disk_wait_ns
-    );
+    let key = StretchKey {
+        stretch,
+        path: key.path,
+    };
+    match entry(&TIMELINE, &key, &NOTHING) {
+        // SAFETY: as above, of TIMELINE.
+        Some(sums) => unsafe { add_each(sums, work) },
+        None => lose(Lost::Timeline),
+    }
+}
+
+/// An entry of a map of work, which is made of `nothing` if it is not there and there is room.
+#[inline(always)]
+pub(crate) fn entry<K, V>(map: &HashMap<K, V>, key: &K, nothing: &V) -> Option<*mut V> {
+    if let Some(entry) = map.get_ptr_mut(key) {
+        return Some(entry);
+    }
+    // Another CPU may make it at the same moment: then this insertion fails and the entry is there.
+    let _exists = map.insert(key, nothing, BPF_NOEXIST);
+    map.get_ptr_mut(key)
+}
+
+/// Adds to sums to which other CPUs add as well.
+///
+/// # Safety
+///
+/// `sums` must point to a live map value.
+#[inline(always)]
+unsafe fn add_each(sums: *mut Measures, work: &Measures) {
+    // SAFETY: a live map value, by this function's contract.
+    unsafe {
+        maps::add_each!(
+            sums,
+            work,
+            operations bytes_requested bytes_returned unwatched_bytes copied_to_user_bytes
+            copied_from_user_bytes copied_in_kernel_bytes minor_faults major_faults mapped_bytes
+            cache_filled_bytes readahead_bytes disk_reads disk_read_bytes kernel_time_ns disk_wait_ns
+        );
+    }
+}
+
+/// The stretch of the timeline that is in progress at a time.
+#[inline(always)]
+pub(crate) fn stretch(now_ns: u64) -> u32 {
+    stretch_at(HALF, now_ns - started_ns())
+}
+
+/// When the timeline begins.
+#[inline(always)]
+pub(crate) fn started_ns() -> u64 {
+    STARTED_NS.get(0).copied().unwrap_or(0)
+}
+
+/// Goes on to the stretch of the timeline that is now, if the thread's last one has ended.
+#[inline(always)]
+pub(crate) fn advance(thread: &mut Thread, now_ns: u64) {
+    if now_ns >= thread.stretch_ends_ns {
+        thread::elsewhere(thread, |tid| mmtrace_advance(tid, now_ns));
+    }
+}
+
+/// Puts what the thread has done into its stretch of the timeline, and goes on to the present one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_advance(tid: u32, now_ns: u64) -> u32 {
+    let Some(thread) = thread::by_tid(tid) else {
+        return 0;
+    };
+    flush_thread(thread);
+    let stretch = stretch(now_ns);
+    thread.stretch = stretch;
+    thread.stretch_ends_ns = started_ns() + begins_ns(HALF, stretch + 1);
+    0
 }
 
 /// For a map: insert only what is not there.

@@ -210,7 +210,7 @@ pub(crate) fn turn(thread: &mut Thread, address: u64) {
 /// `aio_complete_rw(kiocb, result)`.
 #[inline(always)]
 pub(crate) fn complete(owner: u64, object: u64, result: i64) {
-    if request::mmtrace_completed(owner, object, result) != 0 {
+    if request::completed(owner, object, result) {
         hit(Program::AioComplete);
     }
 }
@@ -238,7 +238,7 @@ pub extern "C" fn mmtrace_reap_some(owner: u64, events: u64, count: u64) -> u32 
             break;
         }
         let [_, object, result] = read_user::<[u64; 3]>(events + index * EVENT_BYTES);
-        request::mmtrace_completed(owner, object, result as i64);
+        request::completed(owner, object, result as i64);
     }
     0
 }

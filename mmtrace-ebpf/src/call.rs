@@ -6,7 +6,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_probe_read_user, generated},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
 };
 use aya_log_ebpf::debug;
 use mmtrace_common::{
@@ -20,12 +20,12 @@ use mmtrace_common::{
 };
 
 use crate::{
-    account::{Slot, row},
-    copy, fault, file,
+    account::{Slot, advance, row},
+    copy, fault, file, heat,
     kernel::{kernel, known_as, pointer, read},
     mapping::{self, less},
-    maps::{CALLS, DIRECT, OTHER, READ, WRITE, generations, lose},
-    process, special,
+    maps::{CALLS, DIRECT, OTHER, READ, STARTED_NS, WRITE, generations, lose},
+    process, special, stack,
     thread::{self, now_ns},
 };
 
@@ -161,7 +161,7 @@ pub(crate) fn enter<R: Registers>(
     // Outside of any call, such as of a signal.
     copy::put(thread);
     // Back in user mode since: a fault that ended in a signal has no end of its own.
-    thread.fault.active = 0;
+    fault::leave(thread);
     let registers = registers();
     if number == arch::PRCTL && done(thread, &registers) {
         return;
@@ -269,6 +269,7 @@ fn begin(thread: &mut Thread, spec: &CallSpec, registers: &impl Registers) {
     }
     // Our own reading of user memory may have raised page_fault_kernel, and no more.
     thread.fault.active = 0;
+    stack::call_begins(thread);
     thread.call.nested_ns = 0;
     thread.call.window = copy::window();
     thread.call.started_ns = now_ns();
@@ -298,7 +299,7 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
     // A buffered read or write takes no pages by get_user_pages.
     let plain = flags & (FLAG_RETURNS_BYTES | FLAG_FIXED_PATH) == FLAG_RETURNS_BYTES
         && thread.call.path != DIRECT;
-    if !plain {
+    if !plain || thread.fault.active != 0 {
         // While the call is still the present one: faults taken for it have no event of their own.
         fault::reconcile(thread);
     }
@@ -318,7 +319,9 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
     thread.call.active = 0;
     if flags & FLAG_COUNTED != 0 {
         let call = thread.call;
-        let time_ns = now_ns() - call.started_ns;
+        let now_ns = now_ns();
+        let time_ns = now_ns - call.started_ns;
+        advance(thread, now_ns);
         let measures = row(thread, Slot::Call, call.path, call.file);
         measures.operations += 1;
         measures.bytes_requested += call.size_bytes;
@@ -333,6 +336,8 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
         if watched && moved != 0 {
             copy::sample(call.path, moved);
         }
+        heat::returned(thread, moved);
+        stack::call_ends(ctx.as_ptr(), thread, call.path, moved);
     }
     if flags & (FLAG_CHANGES_FDS | FLAG_CHANGES_MAPPINGS) != 0 {
         forget(thread, flags);
@@ -358,11 +363,16 @@ pub extern "C" fn mmtrace_name_program(instruction: u64) -> u32 {
     let program = pointer(mm, kernel!(mm_exe_file));
     let code = mapping::mmtrace_find(mm, pointer(mm, kernel!(mm_start_code)));
     file::note_mapping(program, code);
-    let loader = pointer(mapping::mmtrace_find(mm, instruction), kernel!(vma_file));
+    let loads = mapping::mmtrace_find(mm, instruction);
+    let loader = pointer(loads, kernel!(vma_file));
     for file in [program, loader] {
         let inode = file::inode_of(file);
         file::tell_name(file::key_of_inode(inode), file, inode);
     }
+    let tid = bpf_get_current_pid_tgid() as u32;
+    let process = thread::by_tid(tid).map_or(0, |thread| thread.process);
+    stack::mapped(process, code);
+    stack::mapped(process, loads);
     0
 }
 
@@ -398,6 +408,7 @@ pub extern "C" fn mmtrace_note_mapping(tid: u32, address: u64) -> u32 {
     let mm = pointer(thread::current_task(), kernel!(task_mm));
     let vma = mapping::mmtrace_find(mm, address);
     file::note_mapping(thread.call.file_pointer, vma);
+    stack::mapped(thread.process, vma);
     0
 }
 
@@ -525,6 +536,10 @@ fn register(ctx: &impl EbpfContext, registers: &impl Registers) {
     if role == Role::Target as u32 {
         let process = process::number(tgid);
         thread::follow(tid, tgid, task, process);
+        if let Some(started_ns) = STARTED_NS.get_ptr_mut(0) {
+            // SAFETY: a valid entry, which nobody else writes.
+            unsafe { *started_ns = now_ns() };
+        }
         process::tell_start(process, 0, tgid, task);
         // What it runs until its execve has succeeded.
         if let Some(thread) = thread::current() {

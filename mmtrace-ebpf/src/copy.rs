@@ -22,8 +22,8 @@ use mmtrace_common::{
 use crate::{
     account::{Slot, row},
     kernel::{kernel, read},
-    maps::{OTHER, WATCHED, WATCHED_CALLS},
-    thread,
+    maps::{OTHER, WATCHED, watched_calls},
+    stack, thread,
 };
 
 /// Addresses from here on are the kernel's.
@@ -76,9 +76,9 @@ pub(crate) fn any(data: *mut bpf_perf_event_data) {
     };
     thread::hit(thread, Program::CopyAny);
     if to < KERNEL_HALF && from >= KERNEL_HALF {
-        by_address(thread, TO_USER, to, from, size_bytes);
+        by_address(data, thread, TO_USER, to, from, size_bytes);
     } else if from < KERNEL_HALF && to >= KERNEL_HALF {
-        by_address(thread, FROM_USER, from, to, size_bytes);
+        by_address(data, thread, FROM_USER, from, to, size_bytes);
     }
 }
 
@@ -90,7 +90,7 @@ pub(crate) fn to_user(data: *mut bpf_perf_event_data) {
     let size_bytes = register(data, arch::ARGUMENTS[2]);
     if let Some(thread) = thread::current_or_worker() {
         thread::hit(thread, Program::CopyToUser);
-        by_address(thread, TO_USER, to, from, size_bytes);
+        by_address(data, thread, TO_USER, to, from, size_bytes);
     }
 }
 
@@ -113,7 +113,7 @@ fn in_memory(data: *mut bpf_perf_event_data, program: Program, direction: u32) {
     let place = [0, register(data, arch::ARGUMENTS[0])];
     let size_bytes = register(data, arch::ARGUMENTS[1]);
     let iterator = register(data, arch::ARGUMENTS[2]);
-    by_iterator(program, direction, size_bytes, iterator, place);
+    by_iterator(data, program, direction, size_bytes, iterator, place);
 }
 
 /// `copy_folio_from_iter_atomic(folio, offset, bytes, iterator)`, on 6.12 and older
@@ -128,6 +128,7 @@ pub(crate) fn from_iter_atomic(data: *mut bpf_perf_event_data) {
     let size_bytes = register(data, arch::ARGUMENTS[2]);
     let iterator = register(data, arch::ARGUMENTS[3]);
     by_iterator(
+        data,
         Program::CopyFromIterAtomic,
         FROM_USER,
         size_bytes,
@@ -138,7 +139,15 @@ pub(crate) fn from_iter_atomic(data: *mut bpf_perf_event_data) {
 
 /// A copy begins at these addresses.
 #[inline(always)]
-fn by_address(thread: &mut Thread, direction: u32, user: u64, kernel: u64, size_bytes: u64) {
+fn by_address(
+    data: *mut bpf_perf_event_data,
+    thread: &mut Thread,
+    direction: u32,
+    user: u64,
+    kernel: u64,
+    size_bytes: u64,
+) {
+    stack::call_copies(data.cast(), thread);
     let last = &thread.copies.last;
     // It goes on, on both sides, where the last one stopped before its end.
     let moved = user.wrapping_sub(last.user);
@@ -165,7 +174,14 @@ fn by_address(thread: &mut Thread, direction: u32, user: u64, kernel: u64, size_
 
 /// A copy of an iterator begins, to or from this place (see [`LastCopy`]).
 #[inline(always)]
-fn by_iterator(program: Program, direction: u32, size_bytes: u64, iterator: u64, place: [u64; 2]) {
+fn by_iterator(
+    data: *mut bpf_perf_event_data,
+    program: Program,
+    direction: u32,
+    size_bytes: u64,
+    iterator: u64,
+    place: [u64; 2],
+) {
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
@@ -178,6 +194,7 @@ fn by_iterator(program: Program, direction: u32, size_bytes: u64, iterator: u64,
     if !users {
         return;
     }
+    stack::call_copies(data.cast(), thread);
     let left: u64 = read(iterator, kernel!(iter_count));
     let last = &thread.copies.last;
     // A copy that goes on where the last one has stopped does so on the kernel's side too: an
@@ -280,7 +297,7 @@ pub(crate) fn watched(began: u64) -> bool {
 #[inline(always)]
 pub(crate) fn sample(path: u32, returned_bytes: u64) {
     if kernel!(sampling) != 0
-        && let Some(sample) = WATCHED_CALLS.get_ptr_mut(path)
+        && let Some(sample) = watched_calls(path)
     {
         // SAFETY: this CPU's entry, which no other program on it is in the middle of changing.
         unsafe { (*sample).returned_bytes += returned_bytes };
@@ -345,6 +362,9 @@ pub extern "C" fn mmtrace_put_copies(tid: u32) -> u32 {
     };
     let [to_user, from_user] = thread.copies.bytes;
     thread.copies.bytes = [0; 2];
+    if kernel!(stacks) != 0 {
+        thread.stacks.call_copied_bytes = [to_user, from_user];
+    }
     let call = &thread.call;
     if !watched(call.window) {
         return 0;
@@ -362,7 +382,7 @@ pub extern "C" fn mmtrace_put_copies(tid: u32) -> u32 {
     measures.copied_to_user_bytes += to_user;
     measures.copied_from_user_bytes += from_user;
     if kernel!(sampling) != 0
-        && let Some(sample) = WATCHED_CALLS.get_ptr_mut(path)
+        && let Some(sample) = watched_calls(path)
     {
         // SAFETY: as in `sample`.
         unsafe {

@@ -18,6 +18,7 @@ use crate::{
     account::row,
     fault,
     kernel::{kernel, pointer, read},
+    stack,
     thread::{self, charge},
 };
 
@@ -86,4 +87,5 @@ fn begun(thread: &mut Thread, vmf: u64) {
 fn copied(thread: &mut Thread, bytes: u64) {
     let charge = charge(thread, FileKey::default(), false);
     row(thread, charge.slot, charge.path, charge.file).copied_in_kernel_bytes += bytes;
+    stack::page_copied(thread, bytes);
 }

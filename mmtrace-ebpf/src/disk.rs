@@ -1,17 +1,20 @@
 //! The page cache's filling, block requests, and waiting for them.
 
-use aya_ebpf::EbpfContext as _;
-use aya_ebpf::programs::{RawTracePointContext, TracePointContext};
+use aya_ebpf::{
+    EbpfContext,
+    programs::{RawTracePointContext, TracePointContext},
+};
 use mmtrace_common::{
     FileKey, Program, Thread,
     thread::{RAN_BIO_QUEUE, RAN_CACHE_FILLED},
 };
 
 use crate::{
-    account::row,
-    fault, file,
+    account::{advance, row},
+    ahead, fault, file, heat,
     kernel::{Plain, kernel, pointer, read},
     maps::{BLOCK_DEVICES, DIRECT, OTHER, SWAP},
+    stack,
     thread::{self, Charge, charge, now_ns},
 };
 
@@ -38,7 +41,7 @@ pub(crate) fn cache_filled(ctx: &RawTracePointContext) {
         file::tell_inode(key, inode);
     }
     let index = read(folio, kernel!(folio_index));
-    filled(thread, &charge, index, file::folio_bytes(folio));
+    filled(thread, &charge, inode, index, file::folio_bytes(folio));
 }
 
 /// The same, where the tracepoint's own program was left out: from the event's record, which has no
@@ -61,7 +64,7 @@ pub(crate) fn cache_filled_event(ctx: &TracePointContext) {
     let charge = charge(thread, key, metadata);
     let index = in_record(ctx, kernel!(event_cache_index));
     let bytes = (1 << kernel!(page_shift)) << (order & 31);
-    filled(thread, &charge, index, bytes);
+    filled(thread, &charge, 0, index, bytes);
 }
 
 /// Whether the program of a raw tracepoint has counted what its event tells now.
@@ -78,12 +81,16 @@ pub(crate) fn in_record<T: Plain>(ctx: &TracePointContext, offset: u32) -> T {
     read(ctx.as_ptr() as u64, offset)
 }
 
+/// `inode` is 0 if it is not known.
 #[inline(always)]
-fn filled(thread: &mut Thread, charge: &Charge, index: u64, bytes: u64) {
+fn filled(thread: &mut Thread, charge: &Charge, inode: u64, index: u64, bytes: u64) {
     let ahead = beyond(charge, index, bytes);
     let measures = row(thread, charge.slot, charge.path, charge.file);
     measures.cache_filled_bytes += bytes;
     measures.readahead_bytes += ahead;
+    heat::cache_filled(thread, charge.file, inode, index, bytes);
+    ahead::filled(thread, charge, index, bytes);
+    stack::read_ahead(thread, ahead);
 }
 
 /// How much of a folio lies outside of what was asked for. Where that is not known (a prefetch, an
@@ -108,7 +115,7 @@ const REQ_OP_MASK: u32 = 0xff;
 /// that cannot be hooked (it fires once for each bio, in `submit_bio_noacct`: block/blk-core.c).
 /// What a stacked driver (dm, md, loop) submits in turn is not counted: in the same thread it does
 /// so with `current->bio_list` set, and its worker threads are not followed.
-pub(crate) fn submitted(bio: u64, program: Program) {
+pub(crate) fn submitted(ctx: &impl EbpfContext, bio: u64, program: Program) {
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
@@ -122,7 +129,7 @@ pub(crate) fn submitted(bio: u64, program: Program) {
     if is_stacked() {
         return;
     }
-    count(thread, bio, operation, u64::from(bytes));
+    count(ctx, thread, bio, operation, u64::from(bytes));
 }
 
 /// Whether the current thread is inside a stacked driver's submission.
@@ -157,18 +164,20 @@ pub(crate) fn submitted_event(ctx: &TracePointContext) {
     if thread.fault.active != 0 && charge.path == OTHER {
         charge.path = SWAP;
     }
-    submitted_for(thread, &charge, u64::from(sectors) << SECTOR_SHIFT);
+    submitted_for(ctx, thread, &charge, u64::from(sectors) << SECTOR_SHIFT);
 }
 
 #[inline(always)]
-fn submitted_for(thread: &mut Thread, charge: &Charge, bytes: u64) {
+fn submitted_for(ctx: &impl EbpfContext, thread: &mut Thread, charge: &Charge, bytes: u64) {
+    advance(thread, now_ns());
     let measures = row(thread, charge.slot, charge.path, charge.file);
     measures.disk_reads += 1;
     measures.disk_read_bytes += bytes;
+    stack::submitted(ctx.as_ptr(), thread, charge.path, bytes);
 }
 
 #[inline(always)]
-fn count(thread: &mut Thread, bio: u64, operation: u32, bytes: u64) {
+fn count(ctx: &impl EbpfContext, thread: &mut Thread, bio: u64, operation: u32, bytes: u64) {
     let vecs = pointer(bio, kernel!(bio_vecs));
     let index: u32 = read(bio, kernel!(bio_idx));
     let folio = file::folio_of_page(pointer(vecs + u64::from(index) * 16, 0));
@@ -183,9 +192,9 @@ fn count(thread: &mut Thread, bio: u64, operation: u32, bytes: u64) {
     // A file system's own blocks: marked by it, in its device's page cache, or in a tree of its own.
     let meta_bit = 1u32 << (kernel!(req_meta) & 31);
     let metadata = operation & meta_bit != 0 || file::has_own_blocks(inode);
+    let mut charge = charge(thread, key, metadata);
     // Of a request of which nothing is known: its buffer, as far as can be told.
     let buffer = thread.fault.active == 0 && (thread.call.active == 0 || thread.call.path == OTHER);
-    let mut charge = charge(thread, key, metadata);
     if anonymous && !direct && !buffer {
         charge.path = SWAP;
         charge.file = key;
@@ -193,7 +202,7 @@ fn count(thread: &mut Thread, bio: u64, operation: u32, bytes: u64) {
     if charge.file == key {
         file::tell_inode(key, inode);
     }
-    submitted_for(thread, &charge, bytes);
+    submitted_for(ctx, thread, &charge, bytes);
 }
 
 /// `sched_switch`: a thread that waits for the disk has `task_struct.in_iowait` set, when it goes
@@ -206,10 +215,12 @@ pub(crate) fn switched(ctx: &RawTracePointContext) {
     {
         thread::hit(thread, Program::Switch);
         // The thread that leaves is still the current one, whose memory can be looked at.
+        fault::settle(thread);
         if thread.fault.active != 0 {
             fault::resolve(thread);
         }
         thread.wait_started_ns = now_ns();
+        stack::wait_begins(ctx.as_ptr(), thread);
     }
     if waits_for_disk(comes)
         && let Some(thread) = thread_of(comes)
@@ -235,7 +246,9 @@ fn waited(thread: &mut Thread) {
     if thread.wait_started_ns == 0 {
         return;
     }
-    let time_ns = now_ns() - thread.wait_started_ns;
+    let now_ns = now_ns();
+    let time_ns = now_ns - thread.wait_started_ns;
+    advance(thread, now_ns);
     thread.wait_started_ns = 0;
     let (slot, path, file) = if thread.fault.active != 0 {
         (
@@ -257,4 +270,5 @@ fn waited(thread: &mut Thread) {
         )
     };
     row(thread, slot, path, file).disk_wait_ns += time_ns;
+    stack::waited(thread, path, time_ns);
 }

@@ -12,16 +12,19 @@
 //!   fault begins, and the same events that it is done.
 //!
 //! Faults taken for the kernel's own access to user pages (get_user_pages) raise no event, but are
-//! charged: they are found in the task's counters, at the next fault or when the call ends.
+//! charged: they are found in the task's counters, at the next fault or when the call ends. So are
+//! those on a CPU that has no events of ours, since it was offline when they were opened.
 
+use aya_ebpf::{EbpfContext as _, programs::PerfEventContext};
 use mmtrace_common::{FileKey, Lost, Program, Thread};
 
 use crate::{
-    account::{Slot, row},
-    file,
+    account::{Slot, advance, row},
+    ahead, file, heat,
     kernel::{kernel, pointer},
     mapping,
-    maps::{EXEC, MMAP, OTHER, PREFETCH, generations, lose},
+    maps::{EXEC, MMAP, OTHER, PREFETCH, generations, lose, lose_many},
+    stack,
     thread::{self, current_task, fault_counters, now_ns},
 };
 
@@ -135,6 +138,7 @@ pub extern "C" fn mmtrace_remember(tid: u32) -> u32 {
     let key = file::key_of_inode(inode);
     file::tell_inode(key, inode);
     mapping.file = file::known_as(key);
+    mapping.file_bytes = heat::mapped_bytes(inode);
     0
 }
 
@@ -163,7 +167,9 @@ fn apply(thread: &mut Thread) {
 pub(crate) fn end(thread: &mut Thread, major: bool) {
     resolve(thread);
     let (path, file) = (thread.fault.path, thread.fault.file);
-    let time_ns = now_ns() - thread.fault.started_ns;
+    let now_ns = now_ns();
+    let time_ns = now_ns - thread.fault.started_ns;
+    advance(thread, now_ns);
     let timed = thread.fault.active != 0;
     thread.fault.active = 0;
     thread.faults_counted[usize::from(major)] += 1;
@@ -177,10 +183,13 @@ pub(crate) fn end(thread: &mut Thread, major: bool) {
         measures.kernel_time_ns += time_ns;
         thread.call.nested_ns += time_ns;
     }
+    heat::faulted(thread, 1);
 }
 
 /// `page-faults-min` or `-maj`: the kernel has charged a fault to the current thread.
-pub(crate) fn charged(address: u64, major: bool) {
+pub(crate) fn charged(ctx: &PerfEventContext, major: bool) {
+    // SAFETY: the context of a perf_event program is this structure.
+    let address = unsafe { (*ctx.ctx).addr };
     let Some(thread) = thread::current_or_worker() else {
         return;
     };
@@ -195,6 +204,7 @@ pub(crate) fn charged(address: u64, major: bool) {
     }
     thread.fault.address = address;
     end(thread, major);
+    stack::faulted(ctx.as_ptr(), thread, thread.fault.path, major);
 }
 
 /// Whether a trampoline's argument is null. The verifier takes it for a pointer that never is; what
@@ -218,30 +228,62 @@ pub(crate) fn as_number(thread: &mut Thread, argument: u64) -> u64 {
 /// own access to user pages, inside the call in progress.
 #[inline(always)]
 pub(crate) fn reconcile(thread: &mut Thread) {
+    if let Some([minor, major]) = uncounted(thread) {
+        count_silent(thread, minor, major);
+    }
+}
+
+/// As [`reconcile`], where there is room on the stack to look for the mapping of a fault whose end
+/// nothing has told.
+#[inline(always)]
+pub(crate) fn reconcile_and_resolve(thread: &mut Thread) {
+    if let Some([minor, major]) = uncounted(thread) {
+        if thread.fault.active != 0 {
+            resolve(thread);
+        }
+        count_silent(thread, minor, major);
+    }
+}
+
+/// What the kernel has charged to the thread and is not counted.
+#[inline(always)]
+fn uncounted(thread: &Thread) -> Option<[u64; 2]> {
     let [minor, major] = fault_counters(thread.task);
     let minor = minor - thread.faults_before[0] - thread.faults_counted[0];
     let major = major - thread.faults_before[1] - thread.faults_counted[1];
-    if minor | major == 0 || (minor | major) >> 63 != 0 {
-        return;
-    }
-    count_silent(thread, minor, major);
+    let some = minor | major != 0 && (minor | major) >> 63 == 0;
+    some.then_some([minor, major])
 }
 
 #[inline(never)]
 fn count_silent(thread: &mut Thread, minor: u64, major: u64) {
     thread.faults_counted[0] += minor;
     thread.faults_counted[1] += major;
+    let begun = thread.fault.active != 0;
+    if begun && thread.fault.silent == 0 {
+        lose_many(Lost::FaultTimes, minor + major);
+    }
+    if begun && thread.fault.resolved == 0 {
+        lose_many(Lost::Mappings, minor + major);
+        thread.fault.path = OTHER;
+        thread.fault.file = FileKey::default();
+    }
     let call = &thread.call;
     // mmap, mlock and madvise say which mapping is populated; any other call's buffers may be
     // anything.
     let populates = call.path == MMAP || call.path == PREFETCH;
-    let begun = kernel!(faults_by_entry) != 0 && thread.fault.active != 0;
     let (path, file) = if begun {
         thread.fault.active = 0;
+        heat::faulted(thread, minor + major);
         (thread.fault.path, thread.fault.file)
     } else if call.active != 0 && populates && !crate::file::is_none(&call.file) {
+        heat::faulted_somewhere(thread, minor + major);
         (call.path, call.file)
     } else {
+        // Its beginning was missed. In an execve it was on the new program's arguments: no file.
+        if kernel!(faults_by_entry) != 0 && !(call.active != 0 && call.path == EXEC) {
+            lose_many(Lost::Mappings, minor + major);
+        }
         (OTHER, FileKey::default())
     };
     let measures = row(thread, Slot::Fault, path, file);
@@ -249,13 +291,30 @@ fn count_silent(thread: &mut Thread, minor: u64, major: u64) {
     measures.major_faults += major;
 }
 
-/// Ends a fault that has begun and raises no event when it is done, if the kernel has charged it by
-/// now. Called before anything that would be taken for a part of it.
+/// Makes sure that what the kernel charges from now on is for the fault that begins. Inside a call, one
+/// of `get_user_pages` may have come before whose beginning was missed: it would be taken for this
+/// one's end.
 #[inline(always)]
-pub(crate) fn settle(thread: &mut Thread) {
-    if kernel!(faults_by_entry) != 0 && thread.fault.active != 0 && thread.fault.silent != 0 {
+pub(crate) fn settle_before_another(thread: &mut Thread) {
+    if thread.fault.active | thread.call.active != 0 {
         reconcile(thread);
     }
+}
+
+/// Ends a fault that has begun, if the kernel has charged it by now without that an event told.
+/// Called before anything that would be taken for a part of it.
+#[inline(always)]
+pub(crate) fn settle(thread: &mut Thread) {
+    if thread.fault.active != 0 {
+        reconcile(thread);
+    }
+}
+
+/// Forgets a fault that has begun, but for what the kernel has charged.
+#[inline(always)]
+pub(crate) fn leave(thread: &mut Thread) {
+    settle(thread);
+    thread.fault.active = 0;
 }
 
 /// On which path a thread is now. Changes nothing: what asks may have interrupted a program of ours.
@@ -293,9 +352,6 @@ fn is_in_fault(thread: &Thread) -> bool {
     if thread.fault.active == 0 {
         return false;
     }
-    if kernel!(faults_by_entry) == 0 || thread.fault.silent == 0 {
-        return true;
-    }
     let [minor, major] = fault_counters(thread.task);
     minor == thread.faults_before[0] + thread.faults_counted[0]
         && major == thread.faults_before[1] + thread.faults_counted[1]
@@ -313,8 +369,9 @@ fn path_of(vma: u64) -> u32 {
     }
 }
 
-/// Pages were made accessible in the current thread's fault.
-pub(crate) fn mapped(program: Program, pages: u64) {
+/// Pages were made accessible in the current thread's fault, from an address on; 0: around the fault's
+/// own, as many as that is aligned to.
+pub(crate) fn mapped(program: Program, pages: u64, address: u64) {
     let Some(thread) = thread::current() else {
         return;
     };
@@ -328,4 +385,16 @@ pub(crate) fn mapped(program: Program, pages: u64) {
         return;
     }
     row(thread, Slot::Fault, path, file).mapped_bytes += pages << kernel!(page_shift);
+    if ahead::is_followed() {
+        let shift = kernel!(page_shift);
+        let of_fault = thread.fault.address >> shift;
+        let first = if address == 0 {
+            of_fault & !(pages - 1)
+        } else {
+            address >> shift
+        };
+        // Which may be before the fault's.
+        let page = thread.fault.page.wrapping_add(first).wrapping_sub(of_fault);
+        ahead::mapped(file, page, pages);
+    }
 }

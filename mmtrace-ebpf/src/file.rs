@@ -105,6 +105,13 @@ pub(crate) fn is_block_device(inode: u64) -> bool {
     mode_of(inode) & S_IFMT == S_IFBLK
 }
 
+/// Whether an inode may have data at offsets: it is a regular file, a block device, or of no type, as
+/// the ring of aio is.
+pub(crate) fn has_data(inode: u64) -> bool {
+    let kind = mode_of(inode) & S_IFMT;
+    kind == S_IFREG || kind == S_IFBLK || kind == 0
+}
+
 /// Whether an inode is one that a file system keeps for itself, such as btrfs's tree: no directory
 /// has it. (Its mode says nothing: it may be left from an inode that was there before.)
 pub(crate) fn is_internal(inode: u64) -> bool {
@@ -194,11 +201,11 @@ pub(crate) fn note_mapping(file: u64, vma: u64) {
 }
 
 /// Device and generation of a key, for functions that take numbers only.
-fn rest_of(key: FileKey) -> u64 {
+pub(crate) fn rest_of(key: FileKey) -> u64 {
     u64::from(key.device) | u64::from(key.generation) << 32
 }
 
-fn key_from(number: u64, rest: u64) -> FileKey {
+pub(crate) fn key_from(number: u64, rest: u64) -> FileKey {
     FileKey {
         inode: number,
         device: rest as u32,

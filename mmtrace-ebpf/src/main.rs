@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 
 mod account;
+mod ahead;
 mod aio;
 mod call;
 mod copy;
@@ -13,6 +14,7 @@ mod cow;
 mod disk;
 mod fault;
 mod file;
+mod heat;
 mod kernel;
 mod mapping;
 mod maps;
@@ -21,18 +23,18 @@ mod process;
 mod request;
 mod sample;
 mod special;
+mod stack;
 mod thread;
 mod uring;
 
 use aya_ebpf::{
-    bindings::bpf_perf_event_data,
     macros::{fentry, fexit, kprobe, kretprobe, perf_event, raw_tracepoint, tracepoint},
     programs::{
         FEntryContext, FExitContext, PerfEventContext, ProbeContext, RawTracePointContext,
         RetProbeContext, TracePointContext,
     },
 };
-use mmtrace_common::Program;
+use mmtrace_common::{Program, Thread};
 
 use call::{Copied, InPlace};
 
@@ -183,11 +185,11 @@ pub fn bio_queue_event(ctx: TracePointContext) -> u32 {
 }
 
 fn bio_queued(ctx: &RawTracePointContext) {
-    disk::submitted(ctx.arg(0), Program::BioQueue);
+    disk::submitted(ctx, ctx.arg(0), Program::BioQueue);
 }
 
 fn bio_queued_second(ctx: &RawTracePointContext) {
-    disk::submitted(ctx.arg(1), Program::BioQueue);
+    disk::submitted(ctx, ctx.arg(1), Program::BioQueue);
 }
 
 fn uring_submits(ctx: &RawTracePointContext) {
@@ -231,36 +233,46 @@ pub fn uring_complete_event(ctx: TracePointContext) -> u32 {
 const KERNEL_HALF: u64 = 1 << 63;
 
 fn fault_in_user_mode(ctx: &RawTracePointContext) {
-    user_fault(ctx, Program::FaultUser);
+    if let Some(thread) = user_fault(ctx, Program::FaultUser) {
+        if thread.fault.active != 0 {
+            fault::reconcile_and_resolve(thread);
+        }
+        fault::begin(thread, ctx.arg(0));
+    }
 }
 
 fn fault_in_kernel(ctx: &RawTracePointContext) {
-    user_fault(ctx, Program::FaultKernel);
+    if let Some(thread) = user_fault(ctx, Program::FaultKernel) {
+        // What get_user_pages has taken for the call until now is none of this fault's.
+        fault::reconcile_and_resolve(thread);
+        fault::begin(thread, ctx.arg(0));
+    }
 }
 
 #[inline(always)]
-fn user_fault(ctx: &RawTracePointContext, program: Program) {
-    let address: u64 = ctx.arg(0);
-    if address >= KERNEL_HALF {
-        return;
+fn user_fault(ctx: &RawTracePointContext, program: Program) -> Option<&'static mut Thread> {
+    if ctx.arg::<u64>(0) >= KERNEL_HALF {
+        return None;
     }
-    if let Some(thread) = thread::current() {
-        thread::hit(thread, program);
-        fault::begin(thread, address);
+    let thread = thread::current()?;
+    if thread.stacks.taking != 0 {
+        return None;
     }
+    thread::hit(thread, program);
+    Some(thread)
 }
 
 /// The software event `page-faults-min`.
 #[perf_event]
 pub fn fault_minor(ctx: PerfEventContext) -> i32 {
-    fault::charged(address_of(ctx.ctx), false);
+    fault::charged(&ctx, false);
     0
 }
 
 /// The software event `page-faults-maj`.
 #[perf_event]
 pub fn fault_major(ctx: PerfEventContext) -> i32 {
-    fault::charged(address_of(ctx.ctx), true);
+    fault::charged(&ctx, true);
     0
 }
 
@@ -269,11 +281,6 @@ pub fn fault_major(ctx: PerfEventContext) -> i32 {
 pub fn kernel_sample(ctx: PerfEventContext) -> i32 {
     sample::taken(&ctx);
     0
-}
-
-fn address_of(data: *mut bpf_perf_event_data) -> u64 {
-    // SAFETY: the context of a perf_event program is this structure.
-    unsafe { (*data).addr }
 }
 
 /// Whatever makes all copies: see `copy::any`.
@@ -317,7 +324,7 @@ pub fn copy_to_user(ctx: PerfEventContext) -> i32 {
 pub fn fault_enter(ctx: FEntryContext) -> i32 {
     if let Some(thread) = thread::current() {
         thread::hit(thread, Program::FaultEnter);
-        fault::settle(thread);
+        fault::settle_before_another(thread);
         fault::begin_on(thread, ctx.arg(0), ctx.arg(1), ctx.arg(2));
         thread.fault.silent = u32::from(fault::is_null(thread, ctx.arg(3)));
     }
@@ -329,7 +336,7 @@ pub fn fault_enter(ctx: FEntryContext) -> i32 {
 pub fn fault_enter_kprobe(ctx: ProbeContext) -> u32 {
     if let Some(thread) = thread::current() {
         thread::hit(thread, Program::FaultEnter);
-        fault::settle(thread);
+        fault::settle_before_another(thread);
         fault::begin_on(
             thread,
             ctx.arg(0).unwrap_or(0),
@@ -406,7 +413,7 @@ pub fn aio_complete_kprobe(ctx: ProbeContext) -> u32 {
 /// `submit_bio(bio)`.
 #[kprobe]
 pub fn submit_bio_kprobe(ctx: ProbeContext) -> u32 {
-    disk::submitted(ctx.arg(0).unwrap_or(0), Program::SubmitBio);
+    disk::submitted(&ctx, ctx.arg(0).unwrap_or(0), Program::SubmitBio);
     0
 }
 
@@ -417,31 +424,30 @@ const PMD_PAGES: u64 = 512;
 /// Source: mm/memory.c; called by `filemap_map_pages` and `finish_fault` alone.
 #[fentry]
 pub fn set_pte_range(ctx: FEntryContext) -> i32 {
-    fault::mapped(Program::SetPteRange, u64::from(ctx.arg::<u32>(3)));
+    let pages = u64::from(ctx.arg::<u32>(3));
+    fault::mapped(Program::SetPteRange, pages, ctx.arg(4));
     0
 }
 
 /// As `set_pte_range`.
 #[kprobe]
 pub fn set_pte_range_kprobe(ctx: ProbeContext) -> u32 {
-    fault::mapped(
-        Program::SetPteRange,
-        u64::from(ctx.arg::<u32>(3).unwrap_or(0)),
-    );
+    let pages = u64::from(ctx.arg::<u32>(3).unwrap_or(0));
+    fault::mapped(Program::SetPteRange, pages, ctx.arg(4).unwrap_or(0));
     0
 }
 
 /// `do_set_pte(vmf, page, address)`, 5.12 to 6.5: one page.
 #[fentry]
-pub fn do_set_pte(_ctx: FEntryContext) -> i32 {
-    fault::mapped(Program::SetPte, 1);
+pub fn do_set_pte(ctx: FEntryContext) -> i32 {
+    fault::mapped(Program::SetPte, 1, ctx.arg(2));
     0
 }
 
 /// As `do_set_pte`.
 #[kprobe]
-pub fn do_set_pte_kprobe(_ctx: ProbeContext) -> u32 {
-    fault::mapped(Program::SetPte, 1);
+pub fn do_set_pte_kprobe(ctx: ProbeContext) -> u32 {
+    fault::mapped(Program::SetPte, 1, ctx.arg(2).unwrap_or(0));
     0
 }
 
@@ -449,16 +455,17 @@ pub fn do_set_pte_kprobe(_ctx: ProbeContext) -> u32 {
 #[fexit]
 pub fn alloc_set_pte(ctx: FExitContext) -> i32 {
     if ctx.arg::<u32>(2) == 0 {
-        fault::mapped(Program::AllocSetPte, 1);
+        let address = kernel::pointer(ctx.arg(0), kernel::kernel!(vmf_address));
+        fault::mapped(Program::AllocSetPte, 1, address);
     }
     0
 }
 
-/// As `alloc_set_pte`.
+/// As `alloc_set_pte`, but that it does not know where: `readahead_unused_bytes` is null with it.
 #[kretprobe]
 pub fn alloc_set_pte_kretprobe(ctx: RetProbeContext) -> u32 {
     if ctx.ret::<u32>() == 0 {
-        fault::mapped(Program::AllocSetPte, 1);
+        fault::mapped(Program::AllocSetPte, 1, 0);
     }
     0
 }
@@ -467,7 +474,7 @@ pub fn alloc_set_pte_kretprobe(ctx: RetProbeContext) -> u32 {
 #[fexit]
 pub fn do_set_pmd_2(ctx: FExitContext) -> i32 {
     if ctx.arg::<u32>(2) == 0 {
-        fault::mapped(Program::SetPmd, PMD_PAGES);
+        fault::mapped(Program::SetPmd, PMD_PAGES, 0);
     }
     0
 }
@@ -476,7 +483,7 @@ pub fn do_set_pmd_2(ctx: FExitContext) -> i32 {
 #[fexit]
 pub fn do_set_pmd_3(ctx: FExitContext) -> i32 {
     if ctx.arg::<u32>(3) == 0 {
-        fault::mapped(Program::SetPmd, PMD_PAGES);
+        fault::mapped(Program::SetPmd, PMD_PAGES, 0);
     }
     0
 }
@@ -485,7 +492,7 @@ pub fn do_set_pmd_3(ctx: FExitContext) -> i32 {
 #[kretprobe]
 pub fn do_set_pmd_kretprobe(ctx: RetProbeContext) -> u32 {
     if ctx.ret::<u32>() == 0 {
-        fault::mapped(Program::SetPmd, PMD_PAGES);
+        fault::mapped(Program::SetPmd, PMD_PAGES, 0);
     }
     0
 }

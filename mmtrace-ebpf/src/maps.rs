@@ -1,12 +1,14 @@
 //! What the programs share with user space and with each other.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    helpers::generated::bpf_get_smp_processor_id,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, RingBuf},
 };
 use mmtrace_common::{
-    CallSpec, FileKey, Lost, Path, Program, Request, RequestKey, RowKey, THREAD_SLOTS, Thread,
-    Truth, WatchedCalls, path::Measures,
+    CallSpec, FileKey, Lost, Path, Program, Request, RequestKey, RowKey, STRETCH_SLOTS, StretchKey,
+    THREAD_SLOTS, Thread, Truth, WatchedCalls, path::Measures,
 };
 
 /// Threads followed. A thread has one of the few entries that its tid leads to: an array is looked
@@ -29,6 +31,15 @@ pub(crate) static HITS: Array<u64> = Array::with_max_entries(Program::ALL.len() 
 /// What was counted.
 #[map]
 pub(crate) static ROWS: HashMap<RowKey, Measures> = HashMap::with_max_entries(65_536, 0);
+
+/// The rows' sums over time.
+#[map]
+pub(crate) static TIMELINE: HashMap<StretchKey, Measures> =
+    HashMap::with_max_entries(STRETCH_SLOTS, 0);
+
+/// When the target was about to execute its program: the timeline begins there.
+#[map]
+pub(crate) static STARTED_NS: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Requests of aio and io_uring that have not completed.
 #[map]
@@ -75,12 +86,21 @@ pub(crate) static BLOCK_DEVICES: Array<u32> = Array::with_max_entries(1, 0);
 /// The window of watching: even while copies are watched, odd while they are not. The breakpoints are
 /// turned on before it becomes even, and off after it has become odd.
 #[map]
-pub(crate) static WATCHED: Array<u64> = Array::with_max_entries(1, 0);
+pub(crate) static WATCHED: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What was seen of each path's calls that began and ended in the same window.
+/// What was seen of each path's calls that began and ended in the same window: for each CPU an entry
+/// of each path. User space, which reads it meanwhile, makes room for all CPUs.
 #[map]
-pub(crate) static WATCHED_CALLS: PerCpuArray<WatchedCalls> =
-    PerCpuArray::with_max_entries(Path::ALL.len() as u32, 0);
+static WATCHED_CALLS: Array<WatchedCalls> =
+    Array::with_max_entries(Path::ALL.len() as u32, BPF_F_MMAPABLE);
+
+/// The current CPU's entry of [`WATCHED_CALLS`] for a path.
+#[inline(always)]
+pub(crate) fn watched_calls(path: u32) -> Option<*mut WatchedCalls> {
+    // SAFETY: no arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    WATCHED_CALLS.get_ptr_mut(cpu * Path::ALL.len() as u32 + path)
+}
 
 /// What was lost, by [`Lost`].
 #[map]
@@ -131,6 +151,18 @@ pub(crate) unsafe fn atomic_add(target: *mut u64, amount: u64) {
         );
     }
 }
+
+/// [`atomic_add`] of each of these fields of some work, where there is any, to the same field of sums.
+///
+/// Needs `unsafe`: the sums must be a live map value.
+macro_rules! add_each {
+    ($sums:ident, $work:ident, $($field:ident)*) => {
+        $(if $work.$field != 0 {
+            $crate::maps::atomic_add(&raw mut (*$sums).$field, $work.$field);
+        })*
+    };
+}
+pub(crate) use add_each;
 
 /// The generations of a process.
 #[inline(always)]

@@ -5,13 +5,12 @@ use aya_ebpf::{
 };
 use mmtrace_common::{
     CALIBRATION_PROCESS, EventHeader, EventKind, Lost, ProcessEvent, Program, Thread, Truth, event,
-    kernel::COPIES_NONE,
 };
 
 use crate::{
     account::flush_thread,
     copy, fault,
-    kernel::{has, kernel, pointer, read},
+    kernel::{kernel, pointer, read},
     maps::{EVENTS, HITS, TRUTHS, atomic_add, generations, lose},
     thread::{self, fault_counters, now_ns},
 };
@@ -68,36 +67,18 @@ pub(crate) fn executed(ctx: &impl EbpfContext, old_tid: u32) {
         return;
     };
     thread::hit(thread, Program::Exec);
+    fault::settle(thread);
     thread.fd.fd = -1;
     thread.mapping.end = 0;
+    thread.stacks.instruction = 0;
     thread.unnamed = 1;
     if let Some(generations) = generations(thread.tgid) {
         generations.fds = generations.fds.wrapping_add(1);
         generations.mappings = generations.mappings.wrapping_add(1);
     }
-    if kernel!(copies) != COPIES_NONE && !may_be_watched() {
-        lose(Lost::Copies);
-    }
     tell_command(thread.process);
     // Our own reading of user memory may have raised page_fault_kernel, and no more.
     thread.fault.active = 0;
-}
-
-/// Whether the program that is executed may be looked at by others. Of one that may not, since it
-/// gives more rights (setuid) or its file cannot be read, the kernel takes the thread's perf events
-/// away: `setup_new_exec` in fs/exec.c (`install_exec_creds` before).
-#[inline(always)]
-fn may_be_watched() -> bool {
-    /// `SUID_DUMP_USER`.
-    const BY_USER: u32 = 1;
-    let task = thread::current_task();
-    let dumpable: u32 = if has(kernel!(task_exec_state)) {
-        let state = pointer(task, kernel!(task_exec_state));
-        read(state, kernel!(exec_state_dumpable))
-    } else {
-        read(pointer(task, kernel!(task_mm)), kernel!(mm_flags))
-    };
-    dumpable & 3 == BY_USER
 }
 
 /// Hands faults over that were counted for the first thread, by its tid, but charged to the one
@@ -123,8 +104,8 @@ pub(crate) fn exiting() {
     let task = thread::current_task();
     copy::put(thread);
     thread.call.active = 0;
-    thread.fault.active = 0;
     fault::reconcile(thread);
+    thread.fault.active = 0;
     flush_thread(thread);
     let signal = pointer(task, kernel!(task_signal));
     if read::<u32>(signal, kernel!(signal_live)) == 0 {

@@ -6,8 +6,8 @@ use mmtrace_common::{
 };
 
 use crate::{
-    account::{Slot, add, row},
-    copy,
+    account::{Slot, add, row, stretch},
+    copy, heat,
     kernel::{has, kernel},
     maps::{OTHER, READ, REQUESTS, WRITE, lose},
     thread::{self, now_ns},
@@ -35,6 +35,7 @@ pub extern "C" fn mmtrace_request(tid: u32, owner: u64, id: u64) -> u32 {
         window: copy::window(),
         count: 1,
         mixed: 0,
+        heat_shift: heat::shift_for(call.path, call.file_pointer),
         aio: u32::from(call.special == u32::from(AIO_SUBMIT)),
         registered: call.registered,
     };
@@ -79,7 +80,16 @@ fn same_row(one: &RowKey, other: &RowKey) -> bool {
         && one.process == other.process
 }
 
-/// A request is complete, with this result, in any context: 1 if it is one that was counted.
+/// A request is complete, with this result, in any context: whether it is one that was counted.
+#[inline(always)]
+pub(crate) fn completed(owner: u64, id: u64, result: i64) -> bool {
+    if heat::are_places_wanted() && result > 0 {
+        heat::mmtrace_heat_request(owner, id, result as u64);
+    }
+    mmtrace_completed(owner, id, result) != 0
+}
+
+/// As [`completed`], but for heat maps.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_completed(owner: u64, id: u64, result: i64) -> u32 {
@@ -104,6 +114,7 @@ pub extern "C" fn mmtrace_completed(owner: u64, id: u64, result: i64) -> u32 {
         if watched && copied == 0 {
             copy::sample(request.row.path, returned);
         }
+        let now_ns = now_ns();
         let work = Measures {
             bytes_returned: returned,
             unwatched_bytes: if watched { 0 } else { returned },
@@ -112,11 +123,11 @@ pub extern "C" fn mmtrace_completed(owner: u64, id: u64, result: i64) -> u32 {
             kernel_time_ns: if request.row.path == OTHER {
                 0
             } else {
-                now_ns().saturating_sub(request.submitted_ns)
+                now_ns.saturating_sub(request.submitted_ns)
             },
             ..Measures::default()
         };
-        add(&request.row, &work);
+        add(&request.row, stretch(now_ns), &work);
     }
     if request.count > 1 {
         request.count -= 1;

@@ -316,7 +316,7 @@ pub(crate) fn charge(thread: &mut Thread, inode: FileKey, metadata: bool) -> Cha
 }
 
 #[inline(always)]
-fn same_file(one: &FileKey, other: &FileKey) -> bool {
+pub(crate) fn same_file(one: &FileKey, other: &FileKey) -> bool {
     one.inode == other.inode && one.device == other.device && one.generation == other.generation
 }
 

@@ -9,7 +9,7 @@ use mmtrace_common::{FileKey, Lost, Program, RequestKey, Thread};
 
 use crate::{
     call::{MAX_RW_COUNT, POSIX_FADV_WILLNEED, brings_in, mmtrace_look_at, mmtrace_vector_bytes},
-    copy, file,
+    copy, fault, file,
     kernel::{has, kernel, pointer, read},
     maps::{IPC, OTHER, PREFETCH, READ, SPLICE, WRITE, WRITEBACK, hit, lose},
     message::mmtrace_message_bytes,
@@ -77,6 +77,7 @@ pub(crate) fn submitted(request: u64) {
     if let Some(thread) = thread::current_or_worker() {
         thread::hit(thread, Program::UringSubmit);
         copy::put(thread);
+        fault::settle(thread);
         thread::elsewhere(thread, |tid| mmtrace_uring(tid, request));
         // Our own reading of user memory may have raised page_fault_kernel, and no more.
         thread.fault.active = 0;
@@ -254,7 +255,7 @@ pub(crate) fn issued(thread: &mut Thread, request: u64) {
 #[inline(always)]
 pub(crate) fn completed(context: u64, request: u64, user_data: u64, result: i32) {
     let key = key(context, request, user_data);
-    if request::mmtrace_completed(key.owner, key.id, i64::from(result)) != 0 {
+    if request::completed(key.owner, key.id, i64::from(result)) {
         hit(Program::UringComplete);
     }
 }

@@ -1,11 +1,21 @@
 //! The command line.
 
+mod compare;
+mod diff;
+mod generate;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::output::Format as _;
 use crate::probe::copies::Wanted;
 use crate::recording;
+use crate::report::{format::Format, quantity::Quantity};
 use crate::settle::{self, experiment::Experiment, performance::sample, plan, sabotage::Sabotage};
+pub use compare::CompareArgs;
+pub use diff::DiffArgs;
+pub use generate::{CompletionsArgs, ManArgs};
+
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Where a program's file data comes from: read() or mmap, copy or fault, cache or disk.
@@ -27,10 +37,20 @@ pub struct Cli {
 pub enum Command {
     /// Run a command and report where its file data came from.
     Run(RunArgs),
+    /// Show a recording again, or write it in other formats.
+    Report(ReportArgs),
     /// Try what this kernel offers and refuses, and say what would lift each refusal.
     Doctor(DoctorArgs),
     /// Decide by measurement what read and mmap copy, and other claims about memory mapping.
     Settle(SettleArgs),
+    /// Run two commands in turn, and tell which is faster and what each copies and reads.
+    Compare(CompareArgs),
+    /// Show how two recordings differ.
+    Diff(DiffArgs),
+    /// Print a script that completes mmtrace's command lines.
+    Completions(CompletionsArgs),
+    /// Print mmtrace's manual page, or write all pages.
+    Man(ManArgs),
     /// The programs that `settle` runs.
     #[command(hide = true)]
     SettleWorkload(SettleWorkloadArgs),
@@ -58,7 +78,7 @@ pub struct SettleArgs {
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     pub dir: PathBuf,
 
-    /// How often each experiment is made; a prediction must hold each time. By default once, and five
+    /// How often each experiment is made; a prediction must hold each time. By default once, and seven
     /// times for best-performance.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub repeat: Option<u32>,
@@ -67,6 +87,10 @@ pub struct SettleArgs {
     /// file's pages alone.
     #[arg(long)]
     pub drop_caches: bool,
+
+    /// Do not show how it goes on.
+    #[arg(short, long)]
+    pub quiet: bool,
 
     /// Name the claims, and try none.
     #[arg(long)]
@@ -221,9 +245,28 @@ fn percent(text: &str) -> Result<f64, String> {
 Exit status: the command's own; 127 if it is not found, 126 if it cannot be executed, 125 if \
 mmtrace fails before it starts. When a signal ends the command, it ends mmtrace too.")]
 pub struct RunArgs {
-    /// Write the recording to FILE (FILE.json; - is standard output); may be repeated.
+    /// Write the recording to FILE, in the format of its suffix: .json, .html (a page), .svg (a flame graph), .folded,
+    /// .speedscope.json, .pb.gz (pprof), .trace.json (Perfetto); - is JSON on standard output; may be
+    /// repeated.
     #[arg(short, long = "output", value_name = "FILE", action = ArgAction::Append)]
     pub output: Vec<PathBuf>,
+
+    /// What flame graphs and folded stacks show; by default the first of these that there is any of.
+    #[arg(long, value_enum, value_name = "MEASURE")]
+    pub measure: Option<Quantity>,
+
+    /// Take stacks of where the work is caused. Done anyway if -o names a format that shows them.
+    #[arg(long)]
+    pub stacks: bool,
+
+    /// Record which parts of the files were used when. Done anyway if -o names a page (.html), which
+    /// shows that.
+    #[arg(long)]
+    pub heat_maps: bool,
+
+    /// Follow what becomes of what is read ahead: how much of it is never used.
+    #[arg(long)]
+    pub readahead_use: bool,
 
     /// How to observe the kernel.
     #[arg(long, value_enum, default_value_t, value_name = "BACKEND")]
@@ -273,6 +316,47 @@ pub struct RunArgs {
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// Whether stacks were asked for, or are needed for a file that was.
+    #[must_use]
+    pub fn wants_stacks(&self) -> bool {
+        let mut formats = self.output.iter().filter_map(|path| Format::of_path(path));
+        self.stacks || formats.any(Format::shows_stacks)
+    }
+
+    /// Whether heat maps were asked for, or are needed for a file that was.
+    #[must_use]
+    pub fn wants_heat_maps(&self) -> bool {
+        let mut formats = self.output.iter().filter_map(|path| Format::of_path(path));
+        self.heat_maps || formats.any(Format::shows_heat_maps)
+    }
+}
+
+/// Arguments of `mmtrace report`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: 0, or 2 if the recording cannot be read, or not shown as asked.")]
+pub struct ReportArgs {
+    /// The recording, as `mmtrace run -o FILE.json` wrote it; - is standard input.
+    #[arg(value_name = "RECORDING")]
+    pub recording: PathBuf,
+
+    /// Write the recording to FILE, in the format of its suffix: .json, .html (a page), .svg (a flame graph), .folded,
+    /// .speedscope.json, .pb.gz (pprof), .trace.json (Perfetto); - is standard output; may be repeated.
+    /// Without, the table is shown.
+    #[arg(short, long = "output", value_name = "FILE", action = ArgAction::Append)]
+    pub output: Vec<PathBuf>,
+
+    /// The format of standard output (json, if -o - is given without), and of files with an unknown
+    /// suffix.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+
+    /// What flame graphs and folded stacks show; by default the first of these that there is any of.
+    #[arg(long, value_enum, value_name = "MEASURE")]
+    pub measure: Option<Quantity>,
 }
 
 #[cfg(test)]
@@ -334,6 +418,26 @@ mod tests {
         for line in ["--sample-kernel=0", "--sample-kernel=many"] {
             assert!(run(&[line, "true"]).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn stacks_are_taken_for_what_shows_them() {
+        let wants = |arguments: &[&str]| run(arguments).unwrap().wants_stacks();
+        assert!(!wants(&["true"]));
+        assert!(!wants(&["-o", "a.json", "-o-", "-oa.trace.json", "true"]));
+        assert!(wants(&["--stacks", "true"]));
+        for name in ["a.svg", "a.folded", "a.speedscope.json", "a.pb.gz"] {
+            assert!(wants(&["-o", "a.json", "-o", name, "true"]), "{name}");
+        }
+    }
+
+    #[test]
+    fn heat_maps_are_made_for_what_shows_them() {
+        let wants = |arguments: &[&str]| run(arguments).unwrap().wants_heat_maps();
+        assert!(!wants(&["true"]));
+        assert!(!wants(&["-o", "a.json", "-o", "a.svg", "--stacks", "true"]));
+        assert!(wants(&["--heat-maps", "true"]));
+        assert!(wants(&["-o", "a.json", "-o", "a.html", "true"]));
     }
 
     #[test]

@@ -2,20 +2,24 @@
 //!
 //! The binary is a thin `main` over this library, so that each part can be tested by itself.
 
+pub mod advice;
 pub mod audit;
 pub mod cli;
 pub mod collect;
 pub mod command;
+pub mod compare;
 pub mod doctor;
 pub mod failure;
 pub mod kernel;
 pub mod output;
+pub mod page_cache;
 pub mod privilege;
 pub mod probe;
 pub mod progress;
 pub mod recording;
 pub mod report;
 pub mod settle;
+pub mod statistics;
 pub mod target;
 pub mod witness;
 

@@ -1,42 +1,37 @@
 //! Output files: checked before the target starts, written whole or not at all.
 
+use std::fmt;
 use std::fs::{self, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use os_display::Quotable;
 use tempfile::{Builder, NamedTempFile};
 
 use crate::failure::Failure;
 use crate::target::{Account, stream_closed};
 
-/// A format of what mmtrace has found out.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Format {
-    /// One JSON object.
-    Json,
-    /// A page that needs nothing else.
-    Html,
-    /// Markdown.
-    Markdown,
-}
+/// The formats that something can be written in.
+pub trait Format: Copy + fmt::Debug + Send + Sync + 'static {
+    /// Every one.
+    const ALL: &'static [Self];
+    /// What standard output gets, if no format is asked for.
+    const PLAIN: Self;
 
-impl Format {
-    /// The suffix that stands for it.
-    const fn suffix(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Html => "html",
-            Self::Markdown => "md",
-        }
-    }
+    /// The suffix that stands for it, without its first dot.
+    fn suffix(self) -> &'static str;
 
-    fn of_path(path: &Path, formats: &[Self]) -> Option<Self> {
-        let suffix = path.extension()?;
-        let mut formats = formats.iter().copied();
-        formats.find(|format| suffix == format.suffix())
+    /// The format that the end of a file's name stands for: of several, the longest.
+    fn of_path(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.as_encoded_bytes();
+        let ends = |format: &Self| {
+            let stem = name.strip_suffix(format.suffix().as_bytes());
+            stem.is_some_and(|stem| stem.len() > 1 && stem.ends_with(b"."))
+        };
+        let formats = Self::ALL.iter().copied().filter(ends);
+        formats.max_by_key(|format| format.suffix().len())
     }
 }
 
@@ -44,14 +39,16 @@ impl Format {
 ///
 /// Sent to another thread for the time of the writing, hence `Sync`.
 pub trait Export: Sync {
+    /// What it can be written as.
+    type Format: Format;
     /// What it is, for messages.
     const NAME: &'static str;
 
     /// Writes it in `format`.
     ///
     /// # Errors
-    /// Those of `to`.
-    fn export(&self, format: Format, to: &mut dyn Write) -> io::Result<()>;
+    /// Those of `to`, and that there is nothing to show in this format, and why.
+    fn export(&self, format: Self::Format, to: &mut dyn Write) -> Result<()>;
 }
 
 #[derive(Debug)]
@@ -65,10 +62,10 @@ enum Destination {
 }
 
 #[derive(Debug)]
-struct Output {
+struct Output<F> {
     /// As the user named it.
     name: PathBuf,
-    format: Format,
+    format: F,
     destination: Destination,
 }
 
@@ -77,29 +74,29 @@ struct Output {
 /// All work on them is done with the rights of the user they belong to, so that under sudo nobody
 /// reaches through a symbolic link what that user could not.
 #[derive(Debug)]
-pub struct Outputs {
-    outputs: Vec<Output>,
+pub struct Outputs<F> {
+    outputs: Vec<Output<F>>,
     owner: Option<Account>,
 }
 
-impl Outputs {
+impl<F: Format> Outputs<F> {
     /// Checks that each file can be written, without leaving anything behind.
     ///
-    /// `formats` are those that there are, `owner` is whom the files will belong to, None for mmtrace's
-    /// own user. "-" is standard output, and JSON.
+    /// `asked` is the format of "-", which is standard output, and of files whose suffix names none.
+    /// `owner` is whom the files will belong to, None for mmtrace's own user.
     ///
     /// # Errors
     /// A [`Failure`] that names the first file that cannot be written, and why.
-    pub fn prepare(paths: &[PathBuf], formats: &[Format], owner: Option<Account>) -> Result<Self> {
+    pub fn prepare(paths: &[PathBuf], asked: Option<F>, owner: Option<Account>) -> Result<Self> {
         let prepare = || {
             paths
                 .iter()
-                .map(|path| Output::prepare(path, formats))
+                .map(|path| Output::prepare(path, asked))
                 .collect::<Result<Vec<_>>>()
         };
         let outputs = as_owner(owner.as_ref(), prepare)?;
         for (index, output) in outputs.iter().enumerate() {
-            let same = |other: &Output| match (&other.destination, &output.destination) {
+            let same = |other: &Output<F>| match (&other.destination, &output.destination) {
                 (Destination::File { path: one, .. }, Destination::File { path: two, .. }) => {
                     one == two
                 }
@@ -121,7 +118,7 @@ impl Outputs {
     /// Writes every file, each atomically; a failure of one does not keep the others from it.
     ///
     /// Returns what failed, one error for each file.
-    pub fn write<T: Export>(&self, exported: &T) -> Vec<anyhow::Error> {
+    pub fn write<T: Export<Format = F>>(&self, exported: &T) -> Vec<anyhow::Error> {
         let write = || {
             Ok(self
                 .outputs
@@ -145,8 +142,8 @@ fn as_owner<T: Send>(
     }
 }
 
-impl Output {
-    fn prepare(name: &Path, formats: &[Format]) -> Result<Self> {
+impl<F: Format> Output<F> {
+    fn prepare(name: &Path, asked: Option<F>) -> Result<Self> {
         let name = name.to_owned();
         if name.as_os_str() == "-" {
             if stream_closed(1) {
@@ -154,15 +151,15 @@ impl Output {
             }
             return Ok(Self {
                 name,
-                format: Format::Json,
+                format: asked.unwrap_or(F::PLAIN),
                 destination: Destination::StandardOutput,
             });
         }
-        let format = Format::of_path(&name, formats).ok_or_else(|| {
-            let suffixes = formats.iter().map(|format| format!(".{}", format.suffix()));
+        let format = F::of_path(&name).or(asked).ok_or_else(|| {
+            let suffixes = F::ALL.iter().map(|format| format!(".{}", format.suffix()));
             let suffixes = suffixes.collect::<Vec<_>>().join(", ");
             refusal(&name, "its suffix names no format that mmtrace writes").remedy(format!(
-                "Supported suffixes: {suffixes}; - writes JSON to standard output."
+                "Supported suffixes: {suffixes}; - is standard output."
             ))
         })?;
         let (path, mode) = match fs::canonicalize(&name) {
@@ -206,20 +203,20 @@ impl Output {
         })
     }
 
-    fn write<T: Export>(&self, exported: &T) -> Result<()> {
+    fn write<T: Export<Format = F>>(&self, exported: &T) -> Result<()> {
         let written = match &self.destination {
             Destination::StandardOutput => {
                 let mut stdout = io::stdout().lock();
                 exported
                     .export(self.format, &mut stdout)
-                    .and_then(|()| stdout.flush())
+                    .and_then(|()| Ok(stdout.flush()?))
             }
             Destination::File { path, mode } => {
                 replace(path, *mode, |file| exported.export(self.format, file))
             }
         };
         let name = self.name.quote().external(true);
-        written.map_err(|error| anyhow!("cannot write the {} to {name}: {error}", T::NAME))
+        written.with_context(|| format!("cannot write the {} to {name}", T::NAME))
     }
 }
 
@@ -227,8 +224,8 @@ impl Output {
 fn replace(
     path: &Path,
     mode: Option<u32>,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
+    write: impl FnOnce(&mut dyn Write) -> Result<()>,
+) -> Result<()> {
     let mut file = temporary_beside(path, mode)?;
     // To the file itself: the errors of tempfile's own type name the temporary file.
     let mut buffered = BufWriter::new(file.as_file_mut());
@@ -265,7 +262,7 @@ fn directory_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-fn refusal(name: &Path, why: impl std::fmt::Display) -> Failure {
+fn refusal(name: &Path, why: impl fmt::Display) -> Failure {
     Failure::own(format!(
         "cannot write to {} (-o): {why}",
         name.quote().external(true)
@@ -276,29 +273,49 @@ fn refusal(name: &Path, why: impl std::fmt::Display) -> Failure {
 mod tests {
     use super::*;
 
+    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+    enum Kind {
+        Json,
+        TraceJson,
+    }
+
+    impl Format for Kind {
+        const ALL: &'static [Self] = &[Self::Json, Self::TraceJson];
+        const PLAIN: Self = Self::Json;
+
+        fn suffix(self) -> &'static str {
+            match self {
+                Self::Json => "json",
+                Self::TraceJson => "trace.json",
+            }
+        }
+    }
+
     struct Text(&'static str);
 
     impl Export for Text {
+        type Format = Kind;
         const NAME: &'static str = "text";
 
-        fn export(&self, _: Format, to: &mut dyn Write) -> io::Result<()> {
-            to.write_all(self.0.as_bytes())
+        fn export(&self, _: Kind, to: &mut dyn Write) -> Result<()> {
+            Ok(to.write_all(self.0.as_bytes())?)
         }
     }
 
     struct Fails;
 
     impl Export for Fails {
+        type Format = Kind;
         const NAME: &'static str = "text";
 
-        fn export(&self, _: Format, to: &mut dyn Write) -> io::Result<()> {
+        fn export(&self, _: Kind, to: &mut dyn Write) -> Result<()> {
             to.write_all(b"half")?;
-            Err(io::ErrorKind::StorageFull.into())
+            Err(io::Error::from(io::ErrorKind::StorageFull).into())
         }
     }
 
-    fn prepare(paths: &[PathBuf]) -> Result<Outputs> {
-        Outputs::prepare(paths, &[Format::Json], None)
+    fn prepare(paths: &[PathBuf]) -> Result<Outputs<Kind>> {
+        Outputs::prepare(paths, None, None)
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -312,6 +329,32 @@ mod tests {
 
     fn refused(path: PathBuf) -> String {
         prepare(&[path]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_longest_suffix_is_the_format() {
+        for (name, format) in [
+            ("a.json", Some(Kind::Json)),
+            ("/a.b/a.trace.json", Some(Kind::TraceJson)),
+            ("trace.json", Some(Kind::Json)),
+            (".trace.json", Some(Kind::Json)),
+            ("atrace.json", Some(Kind::Json)),
+            (".json", None),
+            ("json", None),
+            ("a.json.gz", None),
+            ("/", None),
+        ] {
+            assert_eq!(Kind::of_path(Path::new(name)), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_format_asked_for_is_that_of_other_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["a.json", "a.txt"].map(|name| directory.path().join(name));
+        let outputs = Outputs::prepare(&paths, Some(Kind::TraceJson), None).unwrap();
+        let formats = outputs.outputs.iter().map(|output| output.format);
+        assert_eq!(formats.collect::<Vec<_>>(), [Kind::Json, Kind::TraceJson]);
     }
 
     #[test]

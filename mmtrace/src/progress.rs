@@ -2,7 +2,7 @@
 //!
 //! The target shares mmtrace's standard error, so the line is drawn with care: only on a terminal,
 //! only while mmtrace is in its foreground, and not when the target's standard output is that
-//! terminal too. The cursor stays at the line's beginning: what the target does write to the
+//! terminal too, unless it writes nothing. The cursor stays at the line's beginning: what the target does write to the
 //! terminal takes the line's place.
 
 use std::io::{self, IsTerminal};
@@ -10,7 +10,7 @@ use std::mem;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep_until};
 
 /// Runs shorter than this draw nothing.
 const FIRST: Duration = Duration::from_secs(2);
@@ -18,42 +18,57 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// The progress line of a run.
 pub struct Progress {
-    /// None when nothing is ever drawn.
-    ticks: Option<Interval>,
+    /// When to draw next; None when nothing is ever drawn.
+    next: Option<Instant>,
+    /// What it says, whatever it is asked to.
+    text: Option<String>,
     drawn: bool,
 }
 
 impl Progress {
     /// A line that appears two seconds from now, if `wanted` and if it disturbs nothing.
     pub fn new(wanted: bool) -> Self {
-        let draws = wanted && io::stderr().is_terminal() && !same_terminal();
-        let ticks = draws.then(|| {
-            let mut ticks = interval_at(Instant::now() + FIRST, EVERY);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            ticks
-        });
+        Self::of_silent(wanted && !same_terminal())
+    }
+
+    /// The same for a target that writes nothing to the terminal.
+    pub fn of_silent(wanted: bool) -> Self {
+        let draws = wanted && io::stderr().is_terminal();
         Self {
-            ticks,
+            next: draws.then(|| Instant::now() + FIRST),
+            text: None,
             drawn: false,
         }
     }
 
+    /// The same, with a text of its own instead of the run's.
+    pub fn saying(mut self, text: String) -> Self {
+        self.text = Some(text);
+        self
+    }
+
     /// Resolves when the line is to be drawn; never, if it never is.
     pub async fn due(&mut self) {
-        match &mut self.ticks {
-            Some(ticks) => {
-                ticks.tick().await;
-            }
+        match self.next {
+            Some(next) => sleep_until(next).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Draws the line if it is due, for work that awaits nothing.
+    pub fn draw_if_due(&mut self, text: impl FnOnce() -> String) {
+        if self.next.is_some_and(|next| next <= Instant::now()) {
+            self.draw(|| Some(text()));
         }
     }
 
     /// Draws the line with the text that `text` gives; None leaves it as it is.
     pub fn draw(&mut self, text: impl FnOnce() -> Option<String>) {
+        self.next = self.next.map(|_| Instant::now() + EVERY);
         let Some(columns) = foreground_columns() else {
             return;
         };
-        if let Some(text) = text() {
+        if let Some(text) = self.text.clone().or_else(text) {
             crate::say(&format!("\r\x1b[K{}\r", fit(&text, columns)));
             self.drawn = true;
         }

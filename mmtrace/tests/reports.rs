@@ -1,27 +1,19 @@
 //! Every report, drawn from saved recordings. `INSTA_UPDATE=always` accepts what is drawn.
 
-use std::{fs, path::PathBuf};
+mod saved;
+
+use std::sync::Arc;
 
 use mmtrace::{
     recording::{Backend, ReadError, Recording, Refused},
     report::{json, table},
 };
+use saved::{recording, saved};
 use unicode_width::UnicodeWidthStr as _;
 
 const RECORDINGS: [&str; 9] = [
     "small", "large", "nulls", "warm", "losses", "audit", "hostile", "empty", "witness",
 ];
-
-fn saved(name: &str) -> Vec<u8> {
-    let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "recordings", name]
-        .iter()
-        .collect();
-    fs::read(file.with_extension("json")).unwrap()
-}
-
-fn recording(name: &str) -> Recording {
-    Recording::from_json(&saved(name)).unwrap()
-}
 
 fn draw(name: &str, width: usize, color: bool) -> String {
     table::render(&recording(name), &table::Options::new(width, color))
@@ -99,7 +91,8 @@ fn nothing_in_a_recording_acts_on_the_terminal() {
 
 #[test]
 fn json_is_written_as_it_was_read() {
-    for name in RECORDINGS {
+    let with_stacks = ["stacks", "stacks-hostile", "stacks-large"];
+    for name in RECORDINGS.into_iter().chain(with_stacks) {
         let mut written = Vec::new();
         json::write(&recording(name), &mut written).unwrap();
         assert!(written == saved(name), "{name}.json differs");
@@ -153,10 +146,111 @@ fn what_is_no_recording_is_refused() {
         let error = Recording::from_json(hostile.replace(from, to).as_bytes()).unwrap_err();
         assert!(matches!(error, ReadError::Malformed(_)), "{to}: {error}");
     }
+    let stacks = String::from_utf8(saved("stacks")).unwrap();
+    for (from, to, why) in [
+        (
+            r#""value": 237,"#,
+            r#""value": 238,"#,
+            "the stacks of copied_to_user_bytes on exec add up to 392, the rows to 391",
+        ),
+        (
+            r#""process": 1, "path": "read", "measure""#,
+            r#""process": 9, "path": "read", "measure""#,
+            "a stack names process 9, which is not listed",
+        ),
+        (
+            r#""sources": [null, "#,
+            r#""sources": ["#,
+            "a stack has more or fewer places in the source than frames",
+        ),
+        (
+            r#""stretches": 25"#,
+            r#""stretches": 24"#,
+            "the timeline has 24 stretches, but operations of read has 25",
+        ),
+        (
+            r#""file": 0, "width_bytes""#,
+            r#""file": 9, "width_bytes""#,
+            "a heat map names file 9, which is not listed",
+        ),
+    ] {
+        assert!(stacks.contains(from), "{from} is in the recording");
+        match Recording::from_json(stacks.replacen(from, to, 1).as_bytes()) {
+            Err(ReadError::Inconsistent(found)) => assert_eq!(found, why),
+            other => panic!("{to}: {other:?}"),
+        }
+    }
     assert!(matches!(
         altered(r#""path": "exec""#, r#""path": "warp""#),
         ReadError::Malformed(_)
     ));
+}
+
+#[test]
+fn where_a_recording_is_damaged_is_told() {
+    let whole = saved("stacks");
+    // Any part of it, but for the line end that is its last byte.
+    for length in (1..whole.len() - 1).step_by(97).chain([whole.len() - 2]) {
+        let part = &whole[..length];
+        let last = part.rsplit(|&byte| byte == b'\n').next().unwrap();
+        let lines = part.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let error = Recording::from_json(part).unwrap_err();
+        let told = matches!(error, ReadError::CutOff { line, column } if line == lines && column == last.len());
+        assert!(
+            told,
+            "after {length} bytes, {lines}:{}: {error}",
+            last.len()
+        );
+    }
+    for nothing in [&b""[..], b" \n"] {
+        assert!(matches!(
+            Recording::from_json(nothing),
+            Err(ReadError::Empty)
+        ));
+    }
+    let damaged = String::from_utf8(whole).unwrap();
+    let damaged = damaged.replacen(r#""value": 237"#, r#""value": -237"#, 1);
+    let error = Recording::from_json(damaged.as_bytes()).unwrap_err();
+    let line = damaged
+        .lines()
+        .position(|line| line.contains("-237"))
+        .unwrap()
+        + 1;
+    let place = format!("expected u64 at line {line} column 83");
+    assert!(error.to_string().ends_with(&place), "{error}");
+}
+
+#[test]
+fn older_and_newer_recordings_are_read() {
+    let older = recording("small");
+    assert!(older.stacks.is_empty() && older.heat_maps.is_empty());
+    assert!(older.timeline.is_none() && older.stack_sampling.is_none());
+    let newer = String::from_utf8(saved("stacks")).unwrap();
+    let newer = newer.replace(r#""frames""#, r#""colour": [1], "frames""#);
+    assert_eq!(
+        Recording::from_json(newer.as_bytes()).unwrap(),
+        recording("stacks")
+    );
+}
+
+#[test]
+fn equal_names_share_memory() {
+    let recording = recording("stacks");
+    let names: Vec<_> = recording
+        .stacks
+        .iter()
+        .flat_map(|stack| &stack.frames)
+        .collect();
+    let of = |name: &str| {
+        names
+            .iter()
+            .copied()
+            .filter(|found| ***found == *name)
+            .collect::<Vec<_>>()
+    };
+    let mains = of("main");
+    assert_eq!(mains.len(), 25);
+    assert!(mains.iter().all(|name| Arc::ptr_eq(name, mains[0])));
 }
 
 #[test]

@@ -6,12 +6,14 @@ use std::{
     ffi::{OsStr, OsString},
     fs,
     io::Read as _,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
 };
 
 use anyhow::{Context as _, ensure};
+use clap::ValueEnum;
 use memmap2::Mmap;
 
 use crate::{
@@ -144,15 +146,44 @@ impl State {
     }
 }
 
+/// A part of the suite that a machine may leave to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
+pub(crate) enum Part {
+    /// What takes a slow machine long, and is much the same on every kernel.
+    Slow,
+    /// What is the same on every file system.
+    AnyFileSystem,
+    /// All of the article's claims.
+    Claims,
+    /// What spoils them.
+    Spoilt,
+}
+
+impl Part {
+    /// Why a case that belongs to it is skipped.
+    pub(crate) fn elsewhere(self) -> &'static str {
+        match self {
+            Self::Slow => "this machine is slow: tried natively and on other kernels",
+            Self::AnyFileSystem => "the same on every file system: tried on another",
+            Self::Claims => "this machine is slow: claims are settled natively and in others",
+            Self::Spoilt => "this machine is slow: claims are spoilt natively and in another",
+        }
+    }
+}
+
 /// What a case cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Need {
     /// The first of the backends that are tried: what the case is about is the same under each.
     FirstBackend,
-    /// A fast machine, or one of those on which the suite takes its time.
-    Thorough,
+    /// That this part of the suite is not left to other machines.
+    Part(Part),
     /// A kernel that takes breakpoints on its code.
     Copies,
+    /// A kernel on which watching copies leaves debug registers to others.
+    SpareRegister,
+    /// A processor that may be taken away.
+    Hotplug,
     /// A file system that reads from a disk what was put out of the page cache.
     Cold,
     /// A file system that takes `O_DIRECT`.
@@ -161,10 +192,14 @@ pub(crate) enum Need {
     Program(&'static str),
     /// A program, and strace to know what it reads.
     Traced(&'static str),
+    /// A python3 that can tell names of its functions, and keeps frame pointers.
+    PythonPerf,
     /// A disk that nothing uses, to be read.
     SpareDisk,
-    /// As many disks that may be written to.
+    /// Disks that may be written to, so many: they are the case's own until it has run.
     ScratchDisks(usize),
+    /// A machine that is thrown away.
+    Disposable,
     /// Mounting.
     Mounts,
     /// A control group that limits reads from the disk under test.
@@ -188,6 +223,9 @@ pub(crate) enum Need {
     /// A machine on which timing many samples takes no long while.
     Fast,
 }
+
+/// What a case needs that is not about a file system.
+pub(crate) const ANY_FILE_SYSTEM: Need = Need::Part(Part::AnyFileSystem);
 
 /// What the command's standard output must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,10 +260,12 @@ pub(crate) struct Scene {
     pub(crate) unseen_disk_reads: bool,
     /// It shares its run with no other case.
     pub(crate) unshared: bool,
+    /// It shares its run with cases of this group only.
+    pub(crate) group: &'static str,
     /// What has to be there until it has run, and is taken down when dropped.
     pub(crate) kept: Option<Box<dyn Any>>,
     /// What the recording must say was lost, and how much; nothing else may be.
-    pub(crate) lost: Option<(&'static str, u64)>,
+    pub(crate) lost: Vec<(&'static str, RangeInclusive<u64>)>,
     /// What must come out.
     pub(crate) check: CheckFn,
 }
@@ -250,8 +290,9 @@ impl Scene {
             tracer: None,
             unseen_disk_reads: false,
             unshared: false,
+            group: "",
             kept: None,
-            lost: None,
+            lost: Vec::new(),
             check: Box::new(check),
         }
     }
@@ -285,7 +326,15 @@ impl Scene {
     /// In a run of its own, which loses so much of this.
     pub(crate) fn losing(self, what: &'static str, count: u64) -> Self {
         Self {
-            lost: Some((what, count)),
+            lost: vec![(what, count..=count)],
+            ..self.unshared()
+        }
+    }
+
+    /// In a run of its own, which may lose this.
+    pub(crate) fn perhaps_losing(self, what: &'static str) -> Self {
+        Self {
+            lost: [&self.lost[..], &[(what, 0..=u64::MAX)]].concat(),
             ..self.unshared()
         }
     }
@@ -298,19 +347,29 @@ impl Scene {
         }
     }
 
-    /// In a run of its own, with this there until it has ended.
+    /// In a run with cases of this group only.
+    pub(crate) fn in_group(self, group: &'static str) -> Self {
+        Self { group, ..self }
+    }
+
+    /// With this there until its run has ended.
     pub(crate) fn keeping(self, kept: impl Any) -> Self {
         Self {
             kept: Some(Box::new(kept)),
-            ..self.unshared()
+            ..self
         }
     }
 
     /// In a run of its own, with these options to mmtrace.
     pub(crate) fn with_options(self, options: &[&'static str]) -> Self {
+        self.sharing_options(options).unshared()
+    }
+
+    /// With these options to mmtrace, in a run with cases that have the same.
+    pub(crate) fn sharing_options(self, options: &[&'static str]) -> Self {
         Self {
             options: options.to_vec(),
-            ..self.unshared()
+            ..self
         }
     }
 

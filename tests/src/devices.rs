@@ -27,8 +27,9 @@ pub(crate) enum Stack {
     Raid,
 }
 
-/// The name of devices that have one, which are gone with their case.
-const NAME: &str = "mmtrace-tests";
+/// The names of devices that have one, which are gone with their case.
+const LINEAR: &str = "mmtrace-tests-linear";
+const CRYPT: &str = "mmtrace-tests-crypt";
 
 /// Where an array without a name of its own is.
 const ARRAY: &str = "/dev/md127";
@@ -53,7 +54,7 @@ impl Stack {
             .collect::<Vec<_>>();
         run(&modules)?;
         let disk = |index: usize| site.scratch_disks.get(index).context("too few disks");
-        let named = Path::new("/dev/mapper").join(NAME);
+        let named = |name| Path::new("/dev/mapper").join(name);
         match self {
             Self::Loop => {
                 let file = site.path("device");
@@ -69,10 +70,12 @@ impl Stack {
                 let disk = disk(0)?.display();
                 let half = files::size_bytes(&fs::File::open(&site.scratch_disks[0])?)? / 1024;
                 let table = format!("0 {half} linear {disk} {half}\n{half} {half} linear {disk} 0");
-                run(&words(&[&"dmsetup", &"create", &NAME, &"--table", &table]))?;
+                run(&words(&[
+                    &"dmsetup", &"create", &LINEAR, &"--table", &table,
+                ]))?;
                 Ok(Device {
-                    remove: words(&[&"dmsetup", &"remove", &NAME]),
-                    path: named,
+                    remove: words(&[&"dmsetup", &"remove", &LINEAR]),
+                    path: named(LINEAR),
                 })
             }
             Self::Crypt => {
@@ -82,11 +85,11 @@ impl Stack {
                 let mut open = words(&[&"cryptsetup", &"open", &"--type", &"plain", &"--key-file"]);
                 open.push(key.into());
                 open.extend(cipher.map(OsString::from));
-                open.extend(words(&[disk(0)?, &NAME]));
+                open.extend(words(&[disk(0)?, &CRYPT]));
                 run(&open)?;
                 Ok(Device {
-                    remove: words(&[&"cryptsetup", &"close", &NAME]),
-                    path: named,
+                    remove: words(&[&"cryptsetup", &"close", &CRYPT]),
+                    path: named(CRYPT),
                 })
             }
             Self::Raid => {

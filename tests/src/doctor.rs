@@ -28,7 +28,7 @@ pub(crate) struct Said {
     pub(crate) verdict: Answer,
     kernel: BTreeMap<String, Fact>,
     perf: BTreeMap<String, Fact>,
-    backends: Vec<Backend>,
+    pub(crate) backends: Vec<Backend>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,7 +80,12 @@ struct Named {
 impl Said {
     /// Asks mmtrace: what it says, and the status that it exits with.
     pub(crate) fn by(mmtrace: &OsStr) -> anyhow::Result<(Self, Option<i32>)> {
-        let output = Command::new(mmtrace).args(["doctor", "--json"]).output()?;
+        Self::by_command(&mut Command::new(mmtrace))
+    }
+
+    /// Asks mmtrace by a command that starts it with more arguments.
+    pub(crate) fn by_command(command: &mut Command) -> anyhow::Result<(Self, Option<i32>)> {
+        let output = command.args(["doctor", "--json"]).output()?;
         let said: Self = serde_json::from_slice(&output.stdout)
             .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
         ensure!(said.schema == "mmtrace.doctor/1", "schema {}", said.schema);
@@ -103,6 +108,11 @@ impl Said {
 }
 
 impl Backend {
+    /// What it says would lift the refusal.
+    pub(crate) fn lifted_by(&self) -> &[String] {
+        self.refusal.as_ref().map_or(&[], |it| &it.lifted_by)
+    }
+
     /// The hooks that it says are used, as recordings list them.
     pub(crate) fn hooks(&self) -> Vec<Hook> {
         let mut hooks = Vec::new();

@@ -1,9 +1,10 @@
 //! What holds of every recording, whatever was traced.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use crate::{
     check::PATHS,
+    files::page_size,
     needs::kernel_is,
     recording::{Measures, Recording},
     tracer::copies_can_be_watched,
@@ -15,7 +16,7 @@ pub(crate) struct Expected<'a> {
     /// How the command ended.
     pub(crate) end: End,
     /// What was lost, and how much of it; nothing else may be.
-    pub(crate) lost: Option<(&'a str, u64)>,
+    pub(crate) lost: Vec<(&'a str, RangeInclusive<u64>)>,
     /// The backend that was used.
     pub(crate) backend: &'a str,
     /// How copies were found.
@@ -26,7 +27,7 @@ pub(crate) struct Expected<'a> {
 pub(crate) fn violations(recording: &Recording, expected: &Expected<'_>) -> Vec<String> {
     let &Expected {
         end,
-        lost,
+        ref lost,
         backend,
         copies,
     } = expected;
@@ -56,10 +57,10 @@ pub(crate) fn violations(recording: &Recording, expected: &Expected<'_>) -> Vec<
         ));
     }
     let mut unexpected = recording.lost.clone();
-    if let Some((what, expected)) = lost {
-        let count = unexpected.remove(what).unwrap_or(0);
-        if count != expected {
-            wrong.push(format!("lost: {count} {what}, must be {expected}"));
+    for (what, expected) in lost {
+        let count = unexpected.remove(*what).unwrap_or(0);
+        if !expected.contains(&count) {
+            wrong.push(format!("lost: {count} {what}, must be {expected:?}"));
         }
     }
     for (what, count) in &unexpected {
@@ -77,6 +78,8 @@ pub(crate) fn violations(recording: &Recording, expected: &Expected<'_>) -> Vec<
     wrong.extend(unwatched(recording));
     wrong.extend(calls(recording));
     wrong.extend(sums(recording));
+    wrong.extend(timeline(recording));
+    wrong.extend(heat_maps(recording));
     wrong
 }
 
@@ -169,6 +172,69 @@ fn calls(recording: &Recording) -> Option<String> {
         .map(|hook| hook.program.as_str());
     let program = programs.next().unwrap_or("none");
     (program != expected).then(|| format!("sys_enter: observed by {program}, must be {expected}"))
+}
+
+/// Where the timeline does not add up to the totals.
+fn timeline(recording: &Recording) -> Vec<String> {
+    let Some(timeline) = &recording.timeline else {
+        return vec!["there is no timeline".into()];
+    };
+    if recording.lost.contains_key("timeline") {
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    for (path, measures) in &timeline.paths {
+        for (measure, values) in measures {
+            let total = recording
+                .totals
+                .get(path)
+                .and_then(|total| total.get(measure));
+            let total = total.copied().flatten();
+            let sum = values
+                .iter()
+                .fold(0, |sum: u64, value| sum.saturating_add(*value));
+            if total != Some(sum) {
+                wrong.push(format!(
+                    "{measure} on {path}: the total is {total:?}, over time it adds up to {sum}"
+                ));
+            }
+        }
+    }
+    wrong
+}
+
+/// Where a file's heat map does not add up to its rows.
+fn heat_maps(recording: &Recording) -> Vec<String> {
+    let complete = !recording.lost.contains_key("heat_maps");
+    let mut wrong = Vec::new();
+    for map in &recording.heat_maps {
+        let of_rows = |measures: &[&str], ignored: &[&str]| -> u64 {
+            let rows = recording.rows.iter();
+            rows.filter(|row| row.file == Some(map.file) && !ignored.contains(&row.path.as_str()))
+                .flat_map(|row| measures.iter().map(|name| row.measures.get(*name)))
+                .map(|value| value.copied().flatten().unwrap_or(0))
+                .sum()
+        };
+        // What calls on these paths return is at no offset of a file.
+        let returned = of_rows(&["bytes_returned"], &["ipc", "other"]);
+        let faults = of_rows(&["minor_faults", "major_faults"], &[]);
+        let filled = of_rows(&["cache_filled_bytes"], &[]);
+        let mut cells = [0; 3];
+        for cell in &map.cells {
+            cells[0] += cell.returned_bytes;
+            cells[1] += cell.faulted_bytes;
+            cells[2] += cell.cache_filled_bytes;
+        }
+        let rows = [returned, faults * page_size(), filled];
+        let fits = |(cells, rows): (&u64, &u64)| cells == rows || (cells < rows && !complete);
+        if !cells.iter().zip(&rows).all(fits) {
+            wrong.push(format!(
+                "the heat map of file {}: returned, faulted and filled are {cells:?}, its rows have {rows:?}",
+                map.file
+            ));
+        }
+    }
+    wrong
 }
 
 /// Where the rows do not add up to the totals.

@@ -55,6 +55,9 @@ enum Command {
         /// For slow machines: small files, and many cases to one start of mmtrace.
         #[arg(long)]
         small: bool,
+        /// A part of the suite that is left to other machines.
+        #[arg(long, value_enum)]
+        leave_out: Vec<case::Part>,
     },
     /// Check what `mmtrace doctor` says on a kernel that is locked down so far that it refuses
     /// everything: one booted with lockdown=confidentiality. Needs root.
@@ -101,6 +104,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
             scratch_disk,
             list,
             small,
+            leave_out,
         } => {
             let mut cases = cases::all();
             cases.retain(|case| filter.iter().all(|text| case.name.contains(text)));
@@ -115,6 +119,7 @@ fn run(command: Command) -> anyhow::Result<bool> {
                 backends: backend,
                 scratch_disks: scratch_disk,
                 small,
+                left_out: leave_out,
             };
             let tally = runner::run(&options, &cases)?;
             println!("{tally}");

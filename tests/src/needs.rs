@@ -11,53 +11,52 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 use crate::{
-    case::{Need, find_program, rehearse, words},
-    cases::cow::Hugetlb,
+    case::{Need, Part, find_program, rehearse, words},
+    cases::{cow::Hugetlb, watched::SWITCH},
     cgroup::IoLimit,
     files, mounts,
     tracer::copies_can_be_watched,
     workload::can_have_a_ring,
 };
 
-/// How much time there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
-    /// The machine is fast.
-    Fast,
-    /// It is slow, and takes its time.
-    Thorough,
-    /// It is slow, and what takes long is left to others.
-    Brief,
-}
-
 /// Answers, remembered.
 pub(crate) struct Here {
     directory: PathBuf,
     scratch_disks: usize,
-    pace: Pace,
+    small: bool,
+    left_out: Vec<Part>,
     known: HashMap<Need, Option<String>>,
 }
 
 impl Here {
     /// What there is for cases whose files are below `directory`, with so many disks that may be
-    /// written to.
-    pub(crate) fn new(directory: &Path, scratch_disks: usize, pace: Pace) -> Self {
+    /// written to, on a slow (`small`) machine that leaves these parts to others.
+    pub(crate) fn new(
+        directory: &Path,
+        scratch_disks: usize,
+        small: bool,
+        left_out: Vec<Part>,
+    ) -> Self {
         Self {
             directory: directory.to_owned(),
             scratch_disks,
-            pace,
+            small,
+            left_out,
             known: HashMap::new(),
         }
     }
 
     /// Why a case with these needs cannot be tried; `None` when it can.
     pub(crate) fn lacks(&mut self, needs: &[Need]) -> Option<String> {
-        if self.pace == Pace::Brief && needs.contains(&Need::Thorough) {
-            let why = "this machine is slow: tried natively, on the oldest and the newest kernel";
-            return Some(why.into());
+        let part = needs.iter().find_map(|need| match need {
+            Need::Part(part) if self.left_out.contains(part) => Some(part),
+            _ => None,
+        });
+        if let Some(part) = part {
+            return Some(part.elsewhere().into());
         }
-        if self.pace != Pace::Fast && needs.contains(&Need::Fast) {
-            return Some("this machine is slow: many samples take too long".into());
+        if self.small && needs.contains(&Need::Fast) {
+            return Some("this machine is slow: tried natively".into());
         }
         needs.iter().find_map(|need| {
             self.known
@@ -75,13 +74,27 @@ impl Here {
 fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result<()> {
     match need {
         // The runner knows which that is, and what it was told of the machine.
-        Need::FirstBackend | Need::Thorough | Need::Fast => Ok(()),
+        Need::FirstBackend | Need::Part(_) | Need::Fast => Ok(()),
         Need::Copies => {
             ensure!(
                 copies_can_be_watched(),
                 "this kernel takes no breakpoints on its code"
             );
             Ok(())
+        }
+        Need::SpareRegister => {
+            // Where one function makes all copies (up to Linux 6.3), one register is enough.
+            let symbols = fs::read_to_string("/proc/kallsyms")?;
+            let one = " copy_user_generic_unrolled\n";
+            ensure!(
+                symbols.contains(one),
+                "watching copies takes all debug registers on this kernel"
+            );
+            Ok(())
+        }
+        Need::Hotplug => {
+            try_out(Need::Disposable, directory, scratch_disks)?;
+            fs::write(SWITCH, "1").context("no processor can be taken away")
         }
         Need::Cold => try_cold(directory),
         Need::DirectIo => try_direct(directory),
@@ -92,8 +105,13 @@ fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result
             try_out(Need::Program(name), directory, scratch_disks)?;
             try_strace()
         }
+        Need::PythonPerf => try_python(),
         Need::SpareDisk if scratch_disks > 0 => Ok(()),
         Need::SpareDisk => spare_disk().map(drop).context("every disk is in use"),
+        Need::Disposable => {
+            ensure!(scratch_disks > 0, "this machine is not thrown away");
+            Ok(())
+        }
         Need::ScratchDisks(needed) => {
             ensure!(
                 scratch_disks >= needed,
@@ -102,14 +120,14 @@ fn try_out(need: Need, directory: &Path, scratch_disks: usize) -> anyhow::Result
             Ok(())
         }
         Need::IoLimit => {
-            ensure!(scratch_disks > 0, "this machine is not thrown away");
+            try_out(Need::Disposable, directory, scratch_disks)?;
             let directory = tempfile::tempdir_in(directory)?;
             IoLimit::new(directory.path(), 1 << 20).map(drop)
         }
         Need::Mounts => mounts::own_namespace().context("nothing can be mounted here"),
         Need::HugePages => try_huge_pages(),
         Need::HugetlbPages => {
-            ensure!(scratch_disks > 0, "this machine is not thrown away");
+            try_out(Need::Disposable, directory, scratch_disks)?;
             Hugetlb::reserve(1).map(drop)
         }
         Need::PopulateRead => try_populate(),
@@ -185,6 +203,22 @@ fn try_strace() -> anyhow::Result<()> {
         .stderr(Stdio::null())
         .status()?;
     ensure!(status.success(), "strace does not work here");
+    Ok(())
+}
+
+fn try_python() -> anyhow::Result<()> {
+    const SCRIPT: &str = "
+import sys, sysconfig
+flags = sysconfig.get_config_var('CFLAGS') or ''
+perf = hasattr(sys, 'activate_stack_trampoline')
+sys.exit(not (perf and '-fno-omit-frame-pointer' in flags))
+";
+    let python = find_program("python3").context("python3 is not installed")?;
+    let status = Command::new(python).args(["-S", "-c", SCRIPT]).status()?;
+    ensure!(
+        status.success(),
+        "python3 is older than 3.12, or was compiled without frame pointers"
+    );
     Ok(())
 }
 

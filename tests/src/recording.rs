@@ -31,6 +31,12 @@ pub(crate) struct Recording {
     files: Vec<File>,
     processes: Vec<Process>,
     pub(crate) rows: Vec<Row>,
+    pub(crate) timeline: Option<Timeline>,
+    #[serde(default)]
+    pub(crate) heat_maps: Vec<HeatMap>,
+    stack_sampling: Option<StackSampling>,
+    #[serde(default)]
+    pub(crate) stacks: Vec<Stack>,
 }
 
 /// How the command ended: one of the two.
@@ -56,6 +62,7 @@ struct Probes {
 pub(crate) struct CopySampling {
     pub(crate) watched_ns: u64,
     pub(crate) run_ns: u64,
+    pub(crate) windows: u64,
     pub(crate) error_bounds: BTreeMap<String, CopyError>,
 }
 
@@ -125,6 +132,47 @@ struct Unavailable {
     paths: Vec<String>,
 }
 
+/// The rows' sums over time.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Timeline {
+    pub(crate) paths: BTreeMap<String, BTreeMap<String, Vec<u64>>>,
+}
+
+/// Which parts of a file were used when.
+#[derive(Debug, Deserialize)]
+pub(crate) struct HeatMap {
+    pub(crate) file: u64,
+    pub(crate) width_bytes: u64,
+    pub(crate) cells: Vec<HeatCell>,
+}
+
+/// What was done with a part of a file in a stretch of the run.
+#[derive(Debug, Deserialize)]
+pub(crate) struct HeatCell {
+    pub(crate) part: u64,
+    pub(crate) stretch: u64,
+    pub(crate) returned_bytes: u64,
+    pub(crate) faulted_bytes: u64,
+    pub(crate) cache_filled_bytes: u64,
+}
+
+/// How stacks were taken.
+#[derive(Debug, Deserialize)]
+pub(crate) struct StackSampling {
+    pub(crate) moments: u64,
+    pub(crate) taken: u64,
+}
+
+/// A part of a sum, and the calls that led to it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Stack {
+    pub(crate) process: Option<u64>,
+    pub(crate) path: String,
+    pub(crate) measure: String,
+    pub(crate) value: u64,
+    pub(crate) frames: Vec<String>,
+}
+
 /// One of mmtrace's own cross-checks.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Audit {
@@ -160,6 +208,17 @@ pub(crate) struct Row {
 }
 
 impl Recording {
+    /// How stacks were taken, if they were.
+    pub(crate) fn stack_sampling(&self) -> Option<&StackSampling> {
+        self.stack_sampling.as_ref()
+    }
+
+    /// The heat map of the file that has this name.
+    pub(crate) fn heat_map(&self, file: &Path) -> Option<&HeatMap> {
+        let files = self.files_named(file);
+        self.heat_maps.iter().find(|map| files.contains(&map.file))
+    }
+
     /// Reads the recording in `path`.
     ///
     /// # Errors
@@ -252,6 +311,11 @@ impl Recording {
             })
             .map(|file| file.id)
             .collect()
+    }
+
+    /// The pid of every process.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = i32> {
+        self.processes.iter().map(|process| process.pid)
     }
 
     /// The numbers of every process.

@@ -1,6 +1,7 @@
 //! Runs cases under each backend, and says how each went.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -11,10 +12,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 use crate::{
-    case::{Case, Need, Scene, Site, Stdout, rehearse},
+    case::{Case, Need, Part, Scene, Site, Stdout, rehearse},
     check::{Check, Verdict},
     invariants::{self, Expected},
-    needs::{Here, Pace, kernel_is, kernel_preempts_programs},
+    needs::{Here, kernel_preempts_programs},
     recording::Recording,
     tracer::{Traced, Tracer, last_lines},
     truth::{End, KernelTruth, Truth},
@@ -33,6 +34,8 @@ pub(crate) struct Options {
     pub(crate) scratch_disks: Vec<PathBuf>,
     /// Whether the machine is slow: small files, and many cases to one start of mmtrace.
     pub(crate) small: bool,
+    /// What is left to other machines.
+    pub(crate) left_out: Vec<Part>,
 }
 
 /// The backends that mmtrace knows.
@@ -115,16 +118,12 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
     } else {
         options.backends.iter().map(String::as_str).collect()
     };
-    // In one machine of the oldest kernel, and in one of the newest.
-    let chosen = (!kernel_is([6, 0]) || kernel_is([7, 0]))
-        && !scratch_disks.is_empty()
-        && asked.contains(&"fentry");
-    let pace = match (options.small, chosen) {
-        (false, _) => Pace::Fast,
-        (true, true) => Pace::Thorough,
-        (true, false) => Pace::Brief,
-    };
-    let mut here = Here::new(directory.path(), scratch_disks.len(), pace);
+    let mut here = Here::new(
+        directory.path(),
+        scratch_disks.len(),
+        options.small,
+        options.left_out.clone(),
+    );
     let mut first = None;
     for backend in asked {
         if let Some(reason) = tracer.refuses(backend)? {
@@ -144,7 +143,8 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
         let mut batch = Batch {
             tracer: &tracer,
             backend,
-            waiting: Vec::new(),
+            waiting: BTreeMap::new(),
+            disks: 0,
         };
         for (index, case) in cases.iter().enumerate() {
             let repeats = case.needs.contains(&Need::FirstBackend) && backend != first;
@@ -153,10 +153,14 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
                 tally.report(&case.name, backend, &Verdict::Skipped(reason));
                 continue;
             }
+            let disks = disks_of(case, scratch_disks.len());
+            if batch.disks + disks > scratch_disks.len() {
+                batch.run_all(&mut tally)?;
+            }
             let site = Site {
                 directory: directory.path().join(format!("{backend}-{index}")),
                 small: options.small,
-                scratch_disks: scratch_disks.clone(),
+                scratch_disks: scratch_disks[batch.disks..].to_vec(),
                 myself: myself.clone(),
                 mmtrace: tracer.binary.clone(),
                 kept: Rc::default(),
@@ -194,13 +198,11 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
                 }
             };
             if let Some(ready) = ready {
-                batch.waiting.push(ready);
-                if batch.waiting.len() == BATCH {
-                    batch.run(&mut tally)?;
-                }
+                batch.disks += disks;
+                batch.add(ready, &mut tally)?;
             }
         }
-        batch.run(&mut tally)?;
+        batch.run_all(&mut tally)?;
     }
     Ok(tally)
 }
@@ -210,6 +212,17 @@ pub(crate) fn run(options: &Options, cases: &[Case]) -> anyhow::Result<Tally> {
 /// then, and the run reads it from the disk again.
 fn tries(case: &Case) -> u32 {
     if case.name.ends_with("-warm") { 3 } else { 1 }
+}
+
+/// How many of so many disks are a case's own until it has run.
+fn disks_of(case: &Case, disks: usize) -> usize {
+    let of = |need: &Need| match need {
+        Need::ScratchDisks(needed) => *needed,
+        // One of those, where there are any.
+        Need::SpareDisk => disks.min(1),
+        _ => 0,
+    };
+    case.needs.iter().map(of).sum()
 }
 
 /// How many cases share a start of mmtrace on a slow machine: few enough for their files to stay in
@@ -256,7 +269,7 @@ fn run_alone(tracer: &Tracer, backend: &str, ready: &Ready) -> anyhow::Result<Ve
     };
     let expected = Expected {
         end: scene.end,
-        lost: scene.lost,
+        lost: scene.lost.clone(),
         backend,
         copies: scene.copies.unwrap_or(invariants::copies_here()),
     };
@@ -282,14 +295,37 @@ fn run_alone(tracer: &Tracer, backend: &str, ready: &Ready) -> anyhow::Result<Ve
 struct Batch<'a> {
     tracer: &'a Tracer,
     backend: &'a str,
-    waiting: Vec<Ready>,
+    /// Those that are ready, by their group and their options to mmtrace.
+    waiting: BTreeMap<(&'static str, Vec<&'static str>), Vec<Ready>>,
+    /// How many scratch disks are theirs.
+    disks: usize,
 }
 
 impl Batch<'_> {
-    /// Runs those that wait, and removes their files. What is wrong with the run as a whole is a
-    /// failure of its own.
-    fn run(&mut self, tally: &mut Tally) -> anyhow::Result<()> {
-        let waiting = std::mem::take(&mut self.waiting);
+    /// Takes one more, and runs its group if it has become large enough.
+    fn add(&mut self, ready: Ready, tally: &mut Tally) -> anyhow::Result<()> {
+        let key = (ready.scene.group, ready.scene.options.clone());
+        let group = self.waiting.entry(key).or_default();
+        group.push(ready);
+        if group.len() == BATCH {
+            let full = std::mem::take(group);
+            self.run(full, tally)?;
+        }
+        Ok(())
+    }
+
+    /// Runs all that wait: their disks are free then.
+    fn run_all(&mut self, tally: &mut Tally) -> anyhow::Result<()> {
+        for waiting in std::mem::take(&mut self.waiting).into_values() {
+            self.run(waiting, tally)?;
+        }
+        self.disks = 0;
+        Ok(())
+    }
+
+    /// Runs these, and removes their files. What is wrong with the run as a whole is a failure of its
+    /// own.
+    fn run(&self, mut waiting: Vec<Ready>, tally: &mut Tally) -> anyhow::Result<()> {
         let Some(first) = waiting.first() else {
             return Ok(());
         };
@@ -298,7 +334,7 @@ impl Batch<'_> {
             Ok((traced, recording, kernels)) => {
                 let expected = Expected {
                     end: End::Exit(0),
-                    lost: None,
+                    lost: Vec::new(),
                     backend: self.backend,
                     copies: invariants::copies_here(),
                 };
@@ -333,7 +369,9 @@ impl Batch<'_> {
                 }
             }
         }
-        for ready in &waiting {
+        for ready in &mut waiting {
+            // What is mounted in the directory goes first.
+            drop(ready.scene.kept.take());
             fs::remove_dir_all(&ready.site.directory)?;
         }
         Ok(())
@@ -348,7 +386,8 @@ impl Batch<'_> {
             .collect();
         write_plan(&plan, &results, steps)?;
         let command = site.workload("sequence", &[&plan]);
-        let traced = self.tracer.run(self.backend, &[], &command)?;
+        let options = &waiting[0].scene.options;
+        let traced = self.tracer.run(self.backend, options, &command)?;
         let recording = load(&traced)?;
         let kernels =
             load_results(&results, waiting.len()).with_context(|| last_lines(&traced.stderr))?;

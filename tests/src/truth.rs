@@ -41,6 +41,15 @@ pub(crate) struct Truth {
     pub(crate) mapped_bytes: u64,
     /// Faults charged during the part of the workload that its name is about.
     pub(crate) faults: Faults,
+    /// Of what calls returned, how much through each of the places that have names.
+    #[serde(default)]
+    pub(crate) site_bytes: [u64; 3],
+    /// Where in the file the loads were that took a fault.
+    #[serde(default)]
+    pub(crate) faulted_offsets: Vec<u64>,
+    /// Bytes of the file that were in the page cache before they were evicted.
+    #[serde(default)]
+    pub(crate) cached_bytes: u64,
 }
 
 impl Truth {

@@ -469,8 +469,7 @@ impl Mapping {
 
     /// How many of its bytes are in pages whose entry is so: the kernel tells 8 bytes of each.
     fn bytes_of(&self, wanted: fn(u64) -> bool) -> io::Result<u64> {
-        // SAFETY: sysconf reads a constant.
-        let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+        let page_bytes = rustix::param::page_size();
         let mut entries = vec![0; self.length / page_bytes * 8];
         let first = self.start.addr() / page_bytes * 8;
         File::open("/proc/self/pagemap")?.read_exact_at(&mut entries, first as u64)?;

@@ -5,19 +5,23 @@
 //! of copied to returned bytes of the calls that were watched. How much that ratio varies from window
 //! to window tells how far the estimate may be off.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{collections::BTreeMap, io, sync::atomic::Ordering, time::Duration};
 
-use anyhow::{Context as _, Result};
-use aya::{
-    Ebpf,
-    maps::{Array, MapData, PerCpuArray},
-};
+use anyhow::Result;
+use aya::Ebpf;
 use mmtrace_common::{Path, WatchedCalls};
 use perf_event::Counter;
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
 use tokio::time::Instant;
 
-use crate::recording::{Copies, CopyChange, CopyError, CopySampling};
+use super::shared::Shared;
+use crate::{
+    probe::{
+        copies::{Plan, Watched},
+        cpus::possible_cpus,
+    },
+    recording::{Copies, CopyChange, CopyError, CopySampling},
+};
 
 /// How long it is watched at a time, at least.
 const WINDOW: Duration = Duration::from_millis(5);
@@ -30,16 +34,21 @@ const MOST: f64 = 0.5;
 /// In how many cases an estimate is as near to the truth as it says, or nearer.
 const CONFIDENCE: f64 = 0.999;
 
+/// Words of a sample.
+const WORDS: usize = size_of::<WatchedCalls>() / size_of::<u64>();
+
 /// What was seen of each path in a window.
 type Window = Vec<WatchedCalls>;
 
 /// Turns the watching off and on.
 pub(super) struct Sampler {
-    breakpoints: Vec<Counter>,
+    breakpoints: Watched,
     /// The processor time of whom they watch.
     clock: Counter,
-    watched: Array<MapData, u64>,
-    samples: PerCpuArray<MapData, WatchedCalls>,
+    watched: Shared,
+    samples: Shared,
+    /// For how many CPUs there are samples.
+    cpus: usize,
     /// What a copy costs while it is watched.
     cost_ns: u64,
     /// What all may cost, of the command's processor time.
@@ -54,6 +63,8 @@ pub(super) struct Sampler {
     next: Instant,
     /// The sums at the last look.
     last: Totals,
+    /// What watching has cost so far.
+    spent_ns: u64,
     windows: Vec<Window>,
     watched_time: Duration,
     changes: Vec<CopyChange>,
@@ -71,25 +82,24 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// If the kernel programs lack a map.
+    /// If the kernel programs' maps cannot be shared.
     pub(super) fn new(
-        breakpoints: Vec<Counter>,
+        breakpoints: Watched,
         clock: Counter,
-        ebpf: &mut Ebpf,
+        ebpf: &Ebpf,
         cost_ns: u64,
         budget: f64,
         may_be_exact: bool,
     ) -> Result<Self> {
-        let mut take = |name: &'static str| {
-            ebpf.take_map(name)
-                .with_context(|| format!("the kernel programs have no map {name}"))
-        };
+        let cpus = possible_cpus()?;
+        let samples = cpus * Path::ALL.len() * WORDS;
         let now = Instant::now();
         Ok(Self {
             breakpoints,
             clock,
-            watched: take("WATCHED")?.try_into()?,
-            samples: take("WATCHED_CALLS")?.try_into()?,
+            watched: Shared::new(ebpf, "WATCHED", 1)?,
+            samples: Shared::new(ebpf, "WATCHED_CALLS", samples)?,
+            cpus,
             cost_ns,
             budget,
             may_be_exact,
@@ -101,6 +111,7 @@ impl Sampler {
                 samples: vec![WatchedCalls::default(); Path::ALL.len()],
                 ..Totals::default()
             },
+            spent_ns: 0,
             windows: Vec::new(),
             watched_time: Duration::ZERO,
             changes: Vec::new(),
@@ -127,20 +138,23 @@ impl Sampler {
     pub(super) fn look(&mut self) -> Result<()> {
         let now = Instant::now();
         if !self.window.is_multiple_of(2) {
-            for breakpoint in &mut self.breakpoints {
-                breakpoint.enable()?;
-            }
-            self.turn()?;
+            self.breakpoints.enable()?;
+            self.turn();
             self.last = self.totals()?;
             self.since = now;
             self.next = now + WINDOW;
             return Ok(());
         }
         let totals = self.totals()?;
-        let copies = totals.copies - self.last.copies;
+        // What was counted on a CPU is gone with it.
+        let copies = totals.copies.saturating_sub(self.last.copies);
         let clock_ns = totals.clock_ns - self.last.clock_ns;
+        // Longer than asked for, where nobody let this program run in time.
+        let window = now - self.since;
         self.end_window(&totals, now);
-        let cost = (copies * self.cost_ns) as f64 / clock_ns.max(1) as f64;
+        let cost_ns = copies * self.cost_ns;
+        self.spent_ns += cost_ns;
+        let cost = cost_ns as f64 / clock_ns.max(1) as f64;
         let most = if self.may_be_exact { 1.0 } else { MOST };
         let share = (self.budget / cost.max(f64::MIN_POSITIVE)).min(most);
         if share >= 1.0 {
@@ -153,17 +167,30 @@ impl Sampler {
                 copies: Copies::Sampled,
             });
         }
-        self.turn()?;
-        for breakpoint in &mut self.breakpoints {
-            breakpoint.disable()?;
-        }
-        self.next = now + WINDOW.mul_f64((1.0 / share - 1.0).min(1e6)).min(PAUSE);
+        self.turn();
+        self.breakpoints.disable()?;
+        // Until all that was spent is within the budget.
+        let owed_ns = self.spent_ns as f64 / self.budget - totals.clock_ns as f64;
+        self.next = now + pause(window, share, owed_ns / clock_ns.max(1) as f64);
         Ok(())
     }
 
-    fn turn(&mut self) -> Result<()> {
+    /// A CPU has come online: copies are watched there too.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub(super) fn cpu_came(&mut self, plan: &Plan, ebpf: &Ebpf, cpu: u32) -> Result<()> {
+        plan.watch_cpu(ebpf, cpu, &mut self.breakpoints)?;
+        if !self.window.is_multiple_of(2) {
+            self.breakpoints.disable()?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self) {
         self.window += 1;
-        Ok(self.watched.set(0, self.window, 0)?)
+        self.watched.word(0).store(self.window, Ordering::SeqCst);
     }
 
     fn end_window(&mut self, totals: &Totals, now: Instant) {
@@ -177,20 +204,18 @@ impl Sampler {
     fn totals(&mut self) -> Result<Totals> {
         let mut totals = Totals {
             clock_ns: self.clock.read()?,
+            copies: self.breakpoints.copies(),
             ..Totals::default()
         };
-        for breakpoint in &mut self.breakpoints {
-            totals.copies += breakpoint.read()?;
-        }
-        for path in Path::ALL {
-            let each = self.samples.get(&(path as u32), 0)?;
-            let mut sum = WatchedCalls::default();
-            for one in each.iter() {
-                sum.returned_bytes += one.returned_bytes;
-                sum.copied_to_user_bytes += one.copied_to_user_bytes;
-                sum.copied_from_user_bytes += one.copied_from_user_bytes;
+        totals.samples = vec![WatchedCalls::default(); Path::ALL.len()];
+        for cpu in 0..self.cpus {
+            for (path, sum) in totals.samples.iter_mut().enumerate() {
+                let first = (cpu * Path::ALL.len() + path) * WORDS;
+                let word = |index| self.samples.word(first + index).load(Ordering::Relaxed);
+                sum.returned_bytes += word(0);
+                sum.copied_to_user_bytes += word(1);
+                sum.copied_from_user_bytes += word(2);
             }
-            totals.samples.push(sum);
         }
         Ok(totals)
     }
@@ -217,6 +242,13 @@ impl Sampler {
             windows: self.windows,
         }))
     }
+}
+
+/// How long not to watch after a window, of which `share` may be watched. What is `owed`, in windows, is
+/// made up for: those before it was known what they cost, and those that were longer than meant.
+fn pause(window: Duration, share: f64, owed: f64) -> Duration {
+    let windows = (1.0 / share - 1.0).max(owed);
+    window.mul_f64(windows.min(1e6)).min(PAUSE)
 }
 
 fn since((now, before): (&WatchedCalls, &WatchedCalls)) -> WatchedCalls {
@@ -318,6 +350,14 @@ pub(super) fn clock(pid: u32) -> io::Result<Counter> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_keep_the_share_make_up_for_what_is_owed_and_end() {
+        assert_eq!(pause(WINDOW, 0.25, -7.0), WINDOW * 3);
+        assert_eq!(pause(WINDOW, 0.25, 11.0), WINDOW * 11);
+        assert_eq!(pause(WINDOW, 1e-9, 0.0), PAUSE);
+        assert_eq!(pause(WINDOW, 0.5, 1e9), PAUSE);
+    }
 
     #[test]
     fn a_ratio_that_does_not_vary_has_no_error() {

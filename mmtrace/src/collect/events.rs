@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{MapData, RingBuf},
+    maps::{HashMap as BpfHashMap, MapData, RingBuf},
 };
-use mmtrace_common::{EventHeader, EventKind, FileEvent, FileKey, ProcessEvent};
+use mmtrace_common::{CodeEvent, EventHeader, EventKind, FileEvent, FileKey, ProcessEvent};
 use tokio::io::unix::AsyncFd;
+
+use super::code::Code;
 
 /// A process that was followed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,24 +59,36 @@ pub(super) struct Events {
     pub processes: BTreeMap<u64, ProcessSeen>,
     /// Files.
     pub files: HashMap<FileKey, FileSeen>,
+    /// The programs' code, if stacks are wanted.
+    pub code: Code,
 }
 
 impl Events {
-    /// Takes the ring buffer from the loaded programs.
+    /// Takes the ring buffer from the loaded programs, and if stacks are wanted, where these look up
+    /// what they ask.
     ///
     /// # Errors
     ///
     /// If it is not there, or outside of a tokio runtime.
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self> {
+    pub(super) fn new(ebpf: &mut Ebpf, stacks: bool) -> Result<Self> {
         let map = ebpf
             .take_map("EVENTS")
             .context("the kernel programs have no map EVENTS")?;
         let ring = RingBuf::try_from(map)?;
+        let code = if stacks {
+            let map = ebpf
+                .take_map("CALLERS")
+                .context("the kernel programs have no map CALLERS")?;
+            Code::new(BpfHashMap::try_from(map)?)
+        } else {
+            Code::default()
+        };
         Ok(Self {
             // SAFETY: the ring buffer's descriptor stays open and the same for as long as it lives.
             ring: unsafe { AsyncFd::register(ring) }?,
             processes: BTreeMap::new(),
             files: HashMap::new(),
+            code,
         })
     }
 
@@ -100,7 +114,7 @@ impl Events {
     /// Takes what is there.
     pub(super) fn drain(&mut self) {
         while let Some(item) = self.ring.get_mut().next() {
-            take(&mut self.processes, &mut self.files, &item);
+            take(&mut self.processes, &mut self.files, &mut self.code, &item);
         }
     }
 }
@@ -108,6 +122,7 @@ impl Events {
 fn take(
     processes: &mut BTreeMap<u64, ProcessSeen>,
     files: &mut HashMap<FileKey, FileSeen>,
+    code: &mut Code,
     bytes: &[u8],
 ) {
     let Some(header) = fixed::<EventHeader>(bytes) else {
@@ -127,6 +142,18 @@ fn take(
         }
         return;
     }
+    if header.kind == EventKind::Code as u32 || header.kind == EventKind::Place as u32 {
+        let Some(event) = fixed::<CodeEvent>(bytes) else {
+            return;
+        };
+        if header.kind == EventKind::Code as u32 {
+            let file = files.get(&event.place.file);
+            code.mapped(&event, processes.get(&event.process), file);
+        } else {
+            code.asked(event.place);
+        }
+        return;
+    }
     let Some(event) = fixed::<ProcessEvent>(bytes) else {
         return;
     };
@@ -137,7 +164,9 @@ fn take(
         seen.start_ns = event.at_ns;
         seen.faults_before = event.faults_before;
         seen.disk_read_bytes_before = event.disk_read_bytes_before;
+        code.forked(event.process, event.pid, event.parent);
     } else if header.kind == EventKind::Executed as u32 {
+        code.executed(event.process);
         let text = text(bytes, size_of::<ProcessEvent>(), header);
         let text = text.strip_suffix(b"\0").unwrap_or(text);
         seen.command = text.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();

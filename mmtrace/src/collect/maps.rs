@@ -9,7 +9,8 @@ use aya::{
     maps::{Array, HashMap, MapError},
 };
 use mmtrace_common::{
-    CALIBRATION_PROCESS, FileKey, Lost, Measures, Path, Request, RequestKey, RowKey, Thread, Truth,
+    Ahead, AheadKey, CALIBRATION_PROCESS, FileKey, HeatKey, HeatWork, Lost, Measures, Path,
+    Request, RequestKey, RowKey, StretchKey, Thread, Truth, ahead::UNUSED, stack::StackKey,
 };
 
 /// What was counted.
@@ -17,6 +18,14 @@ use mmtrace_common::{
 pub(super) struct Counted {
     /// The rows.
     pub rows: BTreeMap<RowKey, Measures>,
+    /// The rows' sums over time, path by path.
+    pub timeline: BTreeMap<StretchKey, Measures>,
+    /// Which parts of files were used when, if that was asked for.
+    pub heat: BTreeMap<HeatKey, HeatWork>,
+    /// Of rows, how many pages that were read ahead nobody had used, if that was asked for.
+    pub unused_pages: BTreeMap<RowKey, u64>,
+    /// Of stacks, how many of those are still there.
+    pub unused_by_stack: BTreeMap<StackKey, u64>,
     /// The kernel's own counters of each process's ended threads.
     pub truths: BTreeMap<u64, Truth>,
     /// What was lost, without the kinds of which nothing was.
@@ -46,16 +55,28 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         let (key, measures) = entry?;
         add(key, &measures);
     }
+    result.heat = heat(ebpf, &aliases)?;
+    (result.unused_pages, result.unused_by_stack) = unused_pages(ebpf, &aliases)?;
     // Threads that still run, or that the kernel has not freed yet, hold work of their own.
     result.hits = Array::<_, u64>::try_from(map(ebpf, "HITS")?)?
         .iter()
         .collect::<Result<_, _>>()?;
+    let timeline: HashMap<_, StretchKey, Measures> = HashMap::try_from(map(ebpf, "TIMELINE")?)?;
+    result.timeline = timeline.iter().collect::<Result<_, _>>()?;
     for thread in followed(ebpf)? {
-        for pending in thread.pending {
-            add(pending.key, &pending.measures);
+        let pending = thread
+            .pending
+            .map(|pending| (pending.key, pending.measures));
+        for (key, measures) in pending.into_iter().chain([copied(&thread)]) {
+            add(key, &measures);
+            if ![0, CALIBRATION_PROCESS].contains(&key.process) {
+                let key = StretchKey {
+                    stretch: thread.stretch,
+                    path: key.path,
+                };
+                sum(result.timeline.entry(key).or_default(), &measures);
+            }
         }
-        let (key, copied) = copied(&thread);
-        add(key, &copied);
         for (sum, hits) in result.hits.iter_mut().zip(thread.hits.0) {
             *sum += hits;
         }
@@ -86,6 +107,62 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         }
     }
     Ok(result)
+}
+
+/// How many pages were evicted unused, and how many are unused in the end.
+fn unused_pages(
+    ebpf: &Ebpf,
+    aliases: &BTreeMap<FileKey, FileKey>,
+) -> Result<(BTreeMap<RowKey, u64>, BTreeMap<StackKey, u64>)> {
+    let mut sums: BTreeMap<RowKey, u64> = BTreeMap::new();
+    let mut by_stack: BTreeMap<StackKey, u64> = BTreeMap::new();
+    let mut add = |mut key: RowKey, pages: u64| {
+        key.file = aliases.get(&key.file).copied().unwrap_or(key.file);
+        *sums.entry(key).or_default() += pages;
+    };
+    let evicted: HashMap<_, RowKey, u64> = HashMap::try_from(map(ebpf, "AHEAD_EVICTED")?)?;
+    for entry in evicted.iter() {
+        let (key, pages) = entry?;
+        add(key, pages);
+    }
+    let pieces: HashMap<_, AheadKey, Ahead> = HashMap::try_from(map(ebpf, "AHEAD")?)?;
+    for entry in pieces.iter() {
+        let (key, piece) = entry?;
+        let pages = piece.states.iter().zip(piece.owners);
+        for (_, owner) in pages.filter(|(state, _)| **state == UNUSED) {
+            let row = RowKey {
+                process: owner.process,
+                file: key.file,
+                path: owner.path,
+                padding: 0,
+            };
+            add(row, 1);
+            let stack = StackKey {
+                process: owner.process,
+                user: owner.user,
+                kernel: owner.kernel,
+                path: owner.path,
+                padding: 0,
+            };
+            *by_stack.entry(stack).or_default() += 1;
+        }
+    }
+    Ok((sums, by_stack))
+}
+
+/// The cells of heat maps, by the files that calls know.
+fn heat(ebpf: &Ebpf, aliases: &BTreeMap<FileKey, FileKey>) -> Result<BTreeMap<HeatKey, HeatWork>> {
+    let cells: HashMap<_, HeatKey, HeatWork> = HashMap::try_from(map(ebpf, "HEAT_MAPS")?)?;
+    let mut sums: BTreeMap<HeatKey, HeatWork> = BTreeMap::new();
+    for entry in cells.iter() {
+        let (mut key, work) = entry?;
+        key.file = aliases.get(&key.file).copied().unwrap_or(key.file);
+        let sum = sums.entry(key).or_default();
+        sum.returned_bytes += work.returned_bytes;
+        sum.faulted_bytes += work.faulted_bytes;
+        sum.cache_filled_bytes += work.cache_filled_bytes;
+    }
+    Ok(sums)
 }
 
 /// What a thread has copied in the call that it is in, if it is in one.
@@ -200,7 +277,7 @@ fn map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a aya::maps::Map> {
 
 /// Wrapping, since a part may be less than nothing: a request that was counted and then not
 /// submitted is taken away where the thread is, not from the row it was added to.
-fn sum(into: &mut Measures, more: &Measures) {
+pub(super) fn sum(into: &mut Measures, more: &Measures) {
     into.operations = into.operations.wrapping_add(more.operations);
     into.bytes_requested = into.bytes_requested.wrapping_add(more.bytes_requested);
     into.bytes_returned = into.bytes_returned.wrapping_add(more.bytes_returned);

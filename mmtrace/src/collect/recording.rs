@@ -12,11 +12,14 @@ use nix::sys::utsname::uname;
 use super::{
     copy_sampling::{Ratio, Sampled},
     events::{FileSeen, ProcessSeen},
+    heat,
     maps::Counted,
     session::Session,
+    timeline,
 };
 use crate::{
     audit,
+    page_cache::page_bytes,
     probe::{Attached, Purpose, coverage, missed::Missed},
     recording::{
         AuditEntry, Copies, CopyError, Device, End, File, Hook, Host, Measure, MeasureSet,
@@ -29,7 +32,8 @@ use crate::{
 /// Makes the recording of a run that has ended.
 pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> Recording {
     let attached = &session.attached;
-    let (mut unavailable, mut measured) = unavailable(attached, &session.missed);
+    let (mut unavailable, mut measured) =
+        unavailable(attached, &session.missed, session.asked.readahead_use);
     let estimates: Vec<Estimate> = match &session.sampled {
         Some(sampled) => Path::ALL
             .into_iter()
@@ -117,10 +121,16 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
         audit: Vec::new(),
         witness: Vec::new(),
         kernel_samples: None,
+        timeline: timeline::make(&counted.timeline, &totals),
         totals,
         files,
         processes,
         rows,
+        heat_maps: heat::make(&counted.heat, &file_ids, |key| {
+            session.events.files.get(key).is_none_or(has_data)
+        }),
+        stack_sampling: None,
+        stacks: Vec::new(),
     };
     Recording {
         audit: audit(session, counted, outcome, &recording),
@@ -190,8 +200,7 @@ pub(crate) fn host() -> Host {
     Host {
         kernel: text(name.as_ref().map(|name| name.release())),
         arch: text(name.as_ref().map(|name| name.machine())),
-        // SAFETY: sysconf reads a constant.
-        page_size: u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(0),
+        page_size: page_bytes(),
         cpus: aya::util::online_cpus().map_or(0, |cpus| cpus.len() as u32),
     }
 }
@@ -236,12 +245,26 @@ fn hits(program: &str, counted: &Counted) -> Option<u64> {
 }
 
 /// What cannot be measured and why, and so what can.
-fn unavailable(attached: &Attached, missed: &Missed) -> (Vec<Unavailable>, Measured) {
+fn unavailable(
+    attached: &Attached,
+    missed: &Missed,
+    readahead_use: bool,
+) -> (Vec<Unavailable>, Measured) {
     let missing = attached.unavailable.iter();
-    let (mut all, measured) = coverage::of(
+    let (mut all, mut measured) = coverage::of(
         missing.map(|missing| (missing.purpose, missing.refusal.reason.as_str())),
         attached.copies.as_ref(),
     );
+    let maps_seen = attached
+        .hooks
+        .iter()
+        .any(|(purpose, _)| *purpose == Purpose::Mapped);
+    if maps_seen {
+        match coverage::readahead_use(readahead_use, &attached.hooks) {
+            Some(unavailable) => all.push(unavailable),
+            None => measured.add(Measure::ReadaheadUnusedBytes),
+        }
+    }
     if !missed.untold.is_empty() {
         let reason = format!(
             "how often the kernel missed a return of {}, it tells only from Linux 6.7 on",
@@ -264,7 +287,10 @@ fn refused(attached: &Attached) -> Vec<Refused> {
 }
 
 /// The numbers of processes in the recording, the target first, the rest as they started.
-fn process_ids(counted: &Counted, seen: &BTreeMap<u64, ProcessSeen>) -> HashMap<u64, u32> {
+pub(super) fn process_ids(
+    counted: &Counted,
+    seen: &BTreeMap<u64, ProcessSeen>,
+) -> HashMap<u64, u32> {
     let mut keys: BTreeSet<u64> = seen.keys().copied().collect();
     // One whose events were lost still has rows.
     keys.extend(counted.rows.keys().map(|key| key.process));
@@ -334,6 +360,12 @@ pub(super) fn is_block_device(seen: &FileSeen) -> bool {
     seen.mode & S_IFMT == libc::S_IFBLK
 }
 
+/// Whether a file may have data at offsets: all but directories, links and devices that are none of
+/// blocks. What a file system keeps for itself has no type, nor has the ring of aio.
+fn has_data(seen: &FileSeen) -> bool {
+    [0, libc::S_IFREG, libc::S_IFBLK].contains(&(seen.mode & S_IFMT))
+}
+
 /// A file's name as the target sees it, or as /proc shows what has no place in any directory.
 fn name(seen: &FileSeen) -> Option<OsString> {
     if is_block_device(seen) && !seen.complete {
@@ -374,11 +406,16 @@ fn rows(
         if let Some(estimate) = estimates.get(path as usize) {
             estimate.complete(&mut counts);
         }
+        let mut measures = Measures::from_kernel(&counts, measured.on(path));
+        if measured.on(path).contains(Measure::ReadaheadUnusedBytes) {
+            let pages = counted.unused_pages.get(key).copied().unwrap_or(0);
+            measures.readahead_unused_bytes = Some(pages * page_bytes());
+        }
         Row {
             process: processes.get(&key.process).copied(),
             file: files.get(&key.file).copied(),
             path,
-            measures: Measures::from_kernel(&counts, measured.on(path)),
+            measures,
         }
     };
     let mut rows: Vec<Row> = counted

@@ -2,13 +2,13 @@
 
 use std::cell::LazyCell;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya_log::EbpfLogger;
 use mmtrace_common::Lost;
-use perf_event::Counter;
 use tokio::{
     io::unix::AsyncFd,
     time::{Instant as TimerInstant, sleep_until, timeout_at},
@@ -17,16 +17,17 @@ use tokio::{
 use super::{
     calibration::{Known, calibrate, cost_of_copy},
     copy_sampling::{Sampled, Sampler, clock},
+    cpus::Cpus,
     disks::Disks,
     events::Events,
     maps::{counted, may_have_missed_ends, threads},
-    recording, samples, witness,
+    recording, samples, stacks, witness,
 };
 use crate::{
-    kernel::{breakpoint::Scope, stack::Symbols},
+    kernel::stack::Symbols,
     probe::{
-        self, Attached, Backend, Purpose,
-        copies::Wanted,
+        self, Attached, Backend, Extras, Purpose,
+        copies::{Wanted, Watched},
         missed::{Missed, missed},
         sample,
     },
@@ -44,6 +45,12 @@ pub struct Asked {
     pub sample_hz: Option<u32>,
     /// What it may cost to find copies, in percent of the command's processor time.
     pub copy_budget: f64,
+    /// Stacks of where the work was caused.
+    pub stacks: bool,
+    /// Heat maps of which parts of files were used when.
+    pub heat_maps: bool,
+    /// What becomes of what is read ahead.
+    pub readahead_use: bool,
 }
 
 /// Probes that run, and what they have told.
@@ -51,6 +58,8 @@ pub struct Session {
     pub(super) command: Vec<OsString>,
     pub(super) attached: Attached,
     pub(super) events: Events,
+    /// Tells of CPUs that come.
+    cpus: Option<Cpus>,
     pub(super) calibration: Vec<Known>,
     pub(super) asked: Asked,
     /// What the witness saw.
@@ -67,7 +76,9 @@ pub struct Session {
     look_at: TimerInstant,
     logger: Option<AsyncFd<EbpfLogger<Print>>>,
     /// The breakpoints that see the command's copies, if they stay on.
-    copying: Vec<Counter>,
+    copying: Watched,
+    /// How often a CPU has come on which copies were not watched until then.
+    unwatched_cpus: u64,
     /// What turns them off and on, if they do not.
     sampler: Option<Sampler>,
     /// What that has found out.
@@ -93,36 +104,50 @@ impl Session {
         // Beside the attaching: the first watchpoint of a task waits for a grace period of RCU
         // (account_event in kernel/events/core.c), some 10 ms.
         let witness = thread::spawn(move || watchpoints::run(asked.witness));
-        let sampled = asked.sample_hz.is_some();
-        let mut attached = probe::attach(backend, copies, nonce, verbose, sampled)?;
+        let extras = Extras {
+            samples: asked.sample_hz.is_some(),
+            stacks: asked.stacks,
+            heat_maps: asked.heat_maps,
+            readahead_use: asked.readahead_use,
+        };
+        let cpus = Cpus::listen();
+        let mut attached = probe::attach(backend, copies, nonce, verbose, extras)?;
         let no_samples = asked
             .sample_hz
-            .and_then(|hz| sample::attach(&mut attached.ebpf, hz).err())
+            .and_then(|hz| sample::attach(&mut attached, hz).err())
             .map(|error| format!("{error:#}"));
-        let events = Events::new(&mut attached.ebpf)?;
+        let events = Events::new(&mut attached.ebpf, asked.stacks)?;
         let logger = verbose
             .then(|| log_from(&mut attached))
             .transpose()
             .context("cannot read the kernel programs' diagnostics")?;
-        let (calibration, mut copying) = match try_out(&attached, target, nonce) {
+        let sampling = matches!(copies, Wanted::Auto | Wanted::Sampled);
+        let (calibration, cost_ns) = match try_out(&attached, sampling, nonce) {
             // Without the copies, if it was them.
             Err(error) if copies.may_be_returns() && attached.copies.is_some() => {
                 attached.give_copies_up(&error);
-                try_out(&attached, target, nonce)?
+                try_out(&attached, sampling, nonce)?
             }
             result => result?,
         };
         let findings = witness
             .join()
             .map_err(|_| anyhow!("the witness panicked"))?;
-        let sampler = match copies {
-            Wanted::Auto | Wanted::Sampled if !copying.is_empty() => {
-                let cost_ns = cost_of_copy(&attached, nonce)?;
+        // Only now: no thread has a register left for anything else then.
+        let mut copying = match watch_copies(&attached) {
+            Err(error) if copies.may_be_returns() => {
+                attached.give_copies_up(&error);
+                Watched::default()
+            }
+            result => result?,
+        };
+        let sampler = match cost_ns {
+            Some(cost_ns) if !copying.is_empty() => {
                 let clock = clock(target).context("cannot watch the command's time")?;
                 let budget = asked.copy_budget / 100.0;
                 let may_be_exact = copies == Wanted::Auto;
                 let breakpoints = std::mem::take(&mut copying);
-                let ebpf = &mut attached.ebpf;
+                let ebpf = &attached.ebpf;
                 let sampler =
                     Sampler::new(breakpoints, clock, ebpf, cost_ns, budget, may_be_exact)?;
                 Some(sampler)
@@ -131,11 +156,13 @@ impl Session {
         };
         Ok(Self {
             copying,
+            unwatched_cpus: 0,
             sampler,
             sampled: None,
             command,
             attached,
             events,
+            cpus,
             calibration,
             asked,
             findings,
@@ -151,9 +178,19 @@ impl Session {
     /// Takes the programs of a purpose away and tells nobody: for tests of what rests on them.
     pub fn blind(&mut self, purpose: Purpose) {
         if purpose == Purpose::Copies {
-            self.copying.clear();
+            self.copying = Watched::default();
         }
         self.attached.blind(purpose);
+    }
+
+    /// Moves the programs of a purpose to where they count something else, and tells nobody: for
+    /// tests of what rests on them.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be had.
+    pub fn misattach(&mut self, purpose: Purpose) -> Result<()> {
+        self.attached.misattach(purpose)
     }
 
     /// The command is about to be released.
@@ -222,11 +259,22 @@ impl Session {
                     None => std::future::pending().await,
                 }
             };
+            let came = async {
+                match &mut self.cpus {
+                    Some(cpus) => cpus.came().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 told = self.events.told() => return told,
                 () = until(look_at) => {
                     if let Some(sampler) = &mut self.sampler {
                         sampler.look().context("cannot go on sampling the copies")?;
+                    }
+                }
+                came = came => {
+                    for cpu in came.context("cannot go on looking for CPUs that come")? {
+                        self.cpu_came(cpu);
                     }
                 }
                 ready = readable => {
@@ -235,6 +283,20 @@ impl Session {
                     ready.clear_ready();
                 }
             }
+        }
+    }
+
+    /// Attaches to a CPU that has come online what each has for itself.
+    fn cpu_came(&mut self, cpu: u32) {
+        self.attached.cpu_came(cpu);
+        let ebpf = &self.attached.ebpf;
+        if let Some(plan) = &self.attached.copies {
+            self.unwatched_cpus += 1;
+            // It may have gone again, or be refused: that copies were lost is said anyway.
+            let _refused = match &mut self.sampler {
+                Some(sampler) => sampler.cpu_came(plan, ebpf, cpu),
+                None => plan.watch_cpu(ebpf, cpu, &mut self.copying),
+            };
         }
     }
 
@@ -247,6 +309,13 @@ impl Session {
             self.events.processes.len(),
             self.events.files.len(),
         )
+    }
+
+    /// What each process ran last, argument by argument, in the order of their start.
+    pub fn commands(&self) -> impl Iterator<Item = Vec<OsString>> {
+        let processes = self.events.processes.values();
+        let words = |words: &[Vec<u8>]| words.iter().cloned().map(OsString::from_vec).collect();
+        processes.map(move |process| words(&process.command))
     }
 
     /// Waits until the kernel has freed the threads that have ended: only then are its own
@@ -281,7 +350,7 @@ impl Session {
         self.wait_for_the_last()?;
         self.missed = missed(&self.attached)?;
         // Nothing is counted any more from here on, for what still runs either.
-        self.copying.clear();
+        self.copying = Watched::default();
         if let Some(sampler) = self.sampler.take() {
             self.sampled = sampler.end()?;
         }
@@ -290,6 +359,9 @@ impl Session {
         let calls: u64 = self.missed.calls.iter().map(|(_, times)| times).sum();
         if calls != 0 {
             counted.lost.insert(HOOK_CALLS, calls);
+        }
+        if self.unwatched_cpus != 0 {
+            *counted.lost.entry(Lost::Copies.name()).or_default() += self.unwatched_cpus;
         }
         // Counted wherever copies could be watched.
         if self.attached.copies.is_none() {
@@ -320,6 +392,18 @@ impl Session {
         if self.asked.witness {
             witness::add(&self.findings, &symbols, &mut recording);
         }
+        if self.asked.stacks {
+            let numbers = recording::process_ids(&counted, &self.events.processes);
+            let code = &mut self.events.code;
+            stacks::add(
+                &self.attached.ebpf,
+                code,
+                &symbols,
+                &numbers,
+                &counted.unused_by_stack,
+                &mut recording,
+            )?;
+        }
         match (self.asked.sample_hz, &self.no_samples) {
             (Some(hz), None) => {
                 samples::add(&self.attached.ebpf, hz, &symbols, &mut recording)?;
@@ -341,15 +425,23 @@ async fn until(time: Option<TimerInstant>) {
     }
 }
 
-/// Watches the target's copies, if that is planned, and makes the calibration.
-fn try_out(attached: &Attached, target: u32, nonce: u32) -> Result<(Vec<Known>, Vec<Counter>)> {
-    let copying = match &attached.copies {
-        Some(plan) => plan
-            .watch(&attached.ebpf, Scope::Descendants(target))
-            .context("the kernel's copies cannot be watched")?,
-        None => Vec::new(),
+/// Makes the calibration, and measures what it costs to watch a copy if copies are to be `sampled`.
+fn try_out(attached: &Attached, sampled: bool, nonce: u32) -> Result<(Vec<Known>, Option<u64>)> {
+    let known = calibrate(attached, nonce)?;
+    let cost_ns = match &attached.copies {
+        Some(_) if sampled => Some(cost_of_copy(attached, nonce)?),
+        _ => None,
     };
-    Ok((calibrate(attached, nonce)?, copying))
+    Ok((known, cost_ns))
+}
+
+/// Watches all copies, if that is planned.
+fn watch_copies(attached: &Attached) -> Result<Watched> {
+    let Some(plan) = &attached.copies else {
+        return Ok(Watched::default());
+    };
+    plan.watch_all(&attached.ebpf)
+        .context("the kernel's copies cannot be watched")
 }
 
 /// What a recording calls the hook calls for which the kernel did not run a program.

@@ -1,25 +1,22 @@
 //! `mmtrace run`: starts a command, observes it, reports.
 
 use std::env;
-use std::io::{self, Write};
+use std::io;
 use std::pin::pin;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use super::PIPED_WIDTH;
+use super::{Rendering, table_options};
 use crate::cli::RunArgs;
 use crate::collect::{Asked, Session};
 use crate::failure;
-use crate::output::{Export, Format, Outputs};
+use crate::output::Outputs;
 use crate::privilege;
+use crate::probe::{Backend, copies::Wanted};
 use crate::progress::Progress;
-use crate::recording::Recording;
-use crate::report::{json, table};
+use crate::report::{format::Format, table};
 use crate::target::{Account, Exit, Marker, Outcome, Running, Signals, Spec, Stopped};
-
-/// What a recording can be written as.
-const FORMATS: &[Format] = &[Format::Json];
 
 /// Carries out `mmtrace run`.
 ///
@@ -32,7 +29,7 @@ pub(super) fn execute(arguments: RunArgs) -> Result<Exit> {
         Some(name) => Some(Account::by_name(name)?),
         None => invoker.clone(),
     };
-    let outputs = Outputs::prepare(&arguments.output, FORMATS, invoker)?;
+    let outputs = Outputs::prepare(&arguments.output, None, invoker)?;
     privilege::check(env::args_os())?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -41,45 +38,39 @@ pub(super) fn execute(arguments: RunArgs) -> Result<Exit> {
         .block_on(run(arguments, user, outputs))
 }
 
-async fn run(arguments: RunArgs, user: Option<Account>, outputs: Outputs) -> Result<Exit> {
-    let signals = Signals::block().context("cannot take over the signals")?;
-    let marker = Marker::random().context("cannot read random numbers")?;
+async fn run(arguments: RunArgs, user: Option<Account>, outputs: Outputs<Format>) -> Result<Exit> {
     let spec = Spec {
         command: arguments.command.clone(),
         user,
-        marker: Some(marker),
+        silent: false,
+        marker: None,
     };
-    let target = Stopped::spawn(spec, signals)?;
-    let mut session = Session::attach(
-        arguments.command,
-        arguments.backend.wanted(),
-        arguments.copies.into(),
-        target.pid(),
-        marker.nonce,
-        arguments.verbose > 0,
-        Asked {
+    let how = How {
+        backend: arguments.backend.wanted(),
+        copies: arguments.copies.into(),
+        verbose: arguments.verbose > 0,
+        asked: Asked {
             witness: arguments.witness,
             sample_hz: arguments.sample_kernel,
             copy_budget: arguments.copy_budget,
+            stacks: arguments.wants_stacks(),
+            heat_maps: arguments.wants_heat_maps(),
+            readahead_use: arguments.readahead_use,
         },
-    )?;
-    session.start();
-    let mut running = target.release()?;
-    let progress = Progress::new(!arguments.quiet);
-    let outcome = watch(
-        &mut running,
-        &mut session,
-        progress,
-        arguments.wait_descendants,
-    )
-    .await?;
+        wait_descendants: arguments.wait_descendants,
+    };
+    let (session, outcome) = observe(spec, how, || Progress::new(!arguments.quiet)).await?;
     match session.collect(&outcome) {
         Ok(recording) => {
-            for error in outputs.write(&recording) {
+            let rendering = Rendering {
+                recording: &recording,
+                quantity: arguments.measure,
+            };
+            for error in outputs.write(&rendering) {
                 failure::report(&error);
             }
             if !arguments.quiet {
-                crate::say(&table::render(&recording, &table_options()));
+                crate::say(&table::render(&recording, &table_options(io::stderr())));
             }
         }
         Err(error) => {
@@ -89,16 +80,45 @@ async fn run(arguments: RunArgs, user: Option<Account>, outputs: Outputs) -> Res
     Ok(outcome.exit)
 }
 
-/// How the table suits the standard error that there is.
-fn table_options() -> table::Options {
-    let terminal = terminal_size::terminal_size_of(io::stderr());
-    let colorless = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    table::Options {
-        width: terminal.map_or(PIPED_WIDTH, |(width, _)| width.0.into()),
-        color: terminal.is_some() && !colorless,
-        files: 10,
-        processes: 10,
-    }
+/// How a command is observed.
+pub(super) struct How {
+    pub(super) backend: Option<Backend>,
+    pub(super) copies: Wanted,
+    pub(super) verbose: bool,
+    pub(super) asked: Asked,
+    pub(super) wait_descendants: bool,
+}
+
+/// Runs a command to its end, observed. `progress` is called when it has been started.
+///
+/// # Errors
+/// If it cannot be observed, or not be started.
+pub(super) async fn observe(
+    spec: Spec,
+    how: How,
+    progress: impl FnOnce() -> Progress,
+) -> Result<(Session, Outcome)> {
+    let signals = Signals::block().context("cannot take over the signals")?;
+    let marker = Marker::random().context("cannot read random numbers")?;
+    let command = spec.command.clone();
+    let spec = Spec {
+        marker: Some(marker),
+        ..spec
+    };
+    let target = Stopped::spawn(spec, signals)?;
+    let mut session = Session::attach(
+        command,
+        how.backend,
+        how.copies,
+        target.pid(),
+        marker.nonce,
+        how.verbose,
+        how.asked,
+    )?;
+    session.start();
+    let mut running = target.release()?;
+    let outcome = watch(&mut running, &mut session, progress(), how.wait_descendants).await?;
+    Ok((session, outcome))
 }
 
 /// Waits for the target's end, and for its descendants' if asked to, and lets the session work
@@ -147,16 +167,4 @@ async fn watch(
 fn report_stop(progress: &mut Progress, error: anyhow::Error) {
     progress.erase();
     failure::report(&error.context("the observation has stopped; the command goes on"));
-}
-
-impl Export for Recording {
-    const NAME: &'static str = "recording";
-
-    fn export(&self, format: Format, to: &mut dyn Write) -> io::Result<()> {
-        match format {
-            Format::Json => json::write(self, to),
-            // FORMATS does not have them.
-            Format::Html | Format::Markdown => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::PIPED_WIDTH;
 use crate::cli::{SettleArgs, SettleWorkloadArgs};
 use crate::failure::{self, Failure};
-use crate::output::{Export, Format, Outputs};
+use crate::output::{Export, Outputs};
 use crate::privilege;
 use crate::settle::{
     Settings, Settlement,
@@ -20,9 +20,6 @@ use crate::settle::{
     workload::{self, Job, Step},
 };
 use crate::target::{Account, Exit};
-
-/// What a settlement can be written as.
-const FORMATS: &[Format] = &[Format::Json, Format::Html, Format::Markdown];
 
 /// Carries out `mmtrace settle`.
 ///
@@ -38,7 +35,7 @@ pub(super) fn execute(arguments: &SettleArgs) -> Result<Exit> {
 
 fn decide(arguments: &SettleArgs) -> Result<Exit> {
     let claims = chosen(&arguments.claim)?;
-    let outputs = Outputs::prepare(&arguments.output, FORMATS, Account::invoker()?)?;
+    let outputs = Outputs::prepare(&arguments.output, None, Account::invoker()?)?;
     // What is only timed needs no rights.
     let traces = claims.iter().any(|claim| !claim.is_timed());
     if traces || arguments.drop_caches {
@@ -53,7 +50,7 @@ fn decide(arguments: &SettleArgs) -> Result<Exit> {
         repetitions: arguments.repeat,
         drop_caches: arguments.drop_caches,
         sabotage: arguments.sabotage,
-        progress: true,
+        progress: !arguments.quiet,
     };
     let settlement = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -109,16 +106,12 @@ struct Told<'a> {
 }
 
 impl Export for Told<'_> {
+    type Format = report::Format;
     const NAME: &'static str = "settlement";
 
-    fn export(&self, format: Format, to: &mut dyn Write) -> io::Result<()> {
-        match format {
-            Format::Json => report::json(self.settlement, to),
-            Format::Html => to.write_all(report::html(self.settlement, self.language).as_bytes()),
-            Format::Markdown => {
-                to.write_all(report::markdown(self.settlement, self.language).as_bytes())
-            }
-        }
+    fn export(&self, format: report::Format, to: &mut dyn Write) -> Result<()> {
+        format.write(self.settlement, self.language, to)?;
+        Ok(())
     }
 }
 

@@ -10,9 +10,8 @@ use perf_event::{Builder, Counter, events::Breakpoint};
 pub enum Scope {
     /// The calling thread.
     ThisThread,
-    /// A thread, and whatever it or one of these starts: threads, processes, and those that the
-    /// kernel makes for them.
-    Descendants(u32),
+    /// Whatever runs on a CPU.
+    Cpu(u32),
 }
 
 /// Puts a program at an address of the kernel.
@@ -44,7 +43,7 @@ fn builder(address: u64, scope: Scope) -> Builder<'static> {
     builder.include_kernel().sample_period(1);
     match scope {
         Scope::ThisThread => builder.observe_self(),
-        Scope::Descendants(pid) => builder.observe_pid(pid.cast_signed()).inherit(true),
+        Scope::Cpu(cpu) => builder.any_pid().one_cpu(cpu as usize),
     };
     builder
 }

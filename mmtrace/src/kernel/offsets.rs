@@ -50,6 +50,7 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
     Ok(Kernel {
         task_pid: needed("task_struct", "pid")?,
         task_tgid: needed("task_struct", "tgid")?,
+        task_stack: offset("task_struct", "stack"),
         task_mm: needed("task_struct", "mm")?,
         task_files: needed("task_struct", "files")?,
         task_fs: needed("task_struct", "fs")?,
@@ -164,9 +165,6 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
         uring_fadvise_advice: offset("io_fadvise", "advice"),
         uring_cqe_result: offset("io_uring_cqe", "res"),
         // In a place of its own from 7.x on.
-        mm_flags: offset("mm_struct", "flags"),
-        task_exec_state: offset("task_struct", "exec_state"),
-        exec_state_dumpable: offset("task_exec_state", "dumpable"),
         iter_type: offset("iov_iter", "iter_type"),
         iter_count: offset("iov_iter", "count"),
         iter_ubuf: bit("iter_type", "ITER_UBUF"),
@@ -181,8 +179,7 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
             &["FAULT_FLAG_REMOTE"],
             default.fault_flag_remote,
         ),
-        // SAFETY: sysconf reads a constant.
-        page_shift: unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.trailing_zeros(),
+        page_shift: rustix::param::page_size().trailing_zeros(),
         ..default
     })
 }

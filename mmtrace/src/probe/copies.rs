@@ -6,13 +6,13 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
     thread::JoinHandle,
 };
 
-use anyhow::{Context as _, Result, bail};
-use aya::{Ebpf, programs::Program};
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::{Ebpf, programs::Program, util::online_cpus};
 use mmtrace_common::{
     Kernel, Path,
     kernel::{COPIES_ALL, COPIES_BY_ROUTINE},
@@ -216,6 +216,82 @@ impl Plan {
                 .map_err(|error| breakpoint::why(error).context(hook.at.target()))
         };
         self.hooks.iter().map(open).collect()
+    }
+
+    /// Watches the copies of all threads. Breakpoints of the command's own, which what it starts
+    /// inherits, would cost others nothing. But whoever starts a thread is asked for CAP_SYS_ADMIN
+    /// before it hands one on (`hw_breakpoint_parse` in kernel/events/hw_breakpoint.c): to a command
+    /// without that right, or that gives it up, the kernel would refuse the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::watch`].
+    pub fn watch_all(&self, ebpf: &Ebpf) -> Result<Watched> {
+        let mut watched = Watched::default();
+        for cpu in online_cpus().map_err(|(what, error)| anyhow!(error).context(what))? {
+            match self.watch_cpu(ebpf, cpu, &mut watched) {
+                Err(error) if has_gone(&error) => {}
+                result => result?,
+            }
+        }
+        Ok(watched)
+    }
+
+    /// Watches the copies on a CPU, in place of what watched them there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::watch`].
+    pub fn watch_cpu(&self, ebpf: &Ebpf, cpu: u32, watched: &mut Watched) -> Result<()> {
+        watched.0.retain(|(on, _)| *on != cpu);
+        let counters = self.watch(ebpf, Scope::Cpu(cpu))?.into_iter();
+        watched.0.extend(counters.map(|counter| (cpu, counter)));
+        Ok(())
+    }
+}
+
+/// Whether a breakpoint cannot be had because its CPU is offline.
+fn has_gone(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| {
+        let error = cause.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.raw_os_error() == Some(libc::ENODEV))
+    })
+}
+
+/// Breakpoints that watch copies until this is dropped, each with its CPU.
+#[derive(Default)]
+pub struct Watched(Vec<(u32, Counter)>);
+
+impl Watched {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Turns them on.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn enable(&mut self) -> io::Result<()> {
+        self.0.iter_mut().try_for_each(|(_, each)| each.enable())
+    }
+
+    /// Turns them off.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses.
+    pub fn disable(&mut self) -> io::Result<()> {
+        self.0.iter_mut().try_for_each(|(_, each)| each.disable())
+    }
+
+    /// How many copies they have seen. Of a CPU that is offline some kernels do not tell.
+    pub fn copies(&mut self) -> u64 {
+        let each = self.0.iter_mut();
+        each.map(|(_, counter)| counter.read().unwrap_or(0)).sum()
     }
 }
 

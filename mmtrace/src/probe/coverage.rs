@@ -51,7 +51,7 @@ pub const fn without(purpose: Purpose) -> Cost {
             &[Measure::CopiedToUserBytes, Measure::CopiedFromUserBytes],
             Some("that mapping copies nothing is taken from what calls return, not seen"),
         ),
-        Purpose::Mapped => (&[Measure::MappedBytes], None),
+        Purpose::Mapped => (&[Measure::MappedBytes, Measure::ReadaheadUnusedBytes], None),
         Purpose::PageCopies => (&[Measure::CopiedInKernelBytes], None),
         Purpose::Waits => (&[Measure::DiskWaitNs], None),
         Purpose::Aio => (
@@ -127,7 +127,7 @@ pub fn of<'a>(
     missing: impl IntoIterator<Item = (Purpose, &'a str)>,
     copies: Option<&copies::Plan>,
 ) -> (Vec<Unavailable>, Measured) {
-    let mut all: Vec<Unavailable> = never().into();
+    let mut all = vec![never()];
     let mut measures = COUNTED;
     for (purpose, reason) in missing {
         let lacks = without(purpose).measures;
@@ -166,19 +166,30 @@ pub fn of<'a>(
 }
 
 /// What this version measures on no kernel.
-fn never() -> [Unavailable; 2] {
-    [
-        entry(
-            "disk_writes",
-            "this version does not follow writes to the disk",
-            &[Measure::DiskWrites, Measure::DiskWriteBytes],
-        ),
-        entry(
-            "readahead_use",
-            "this version does not follow what becomes of readahead",
-            &[Measure::ReadaheadUnusedBytes],
-        ),
-    ]
+fn never() -> Unavailable {
+    entry(
+        "disk_writes",
+        "this version does not follow writes to the disk",
+        &[Measure::DiskWrites, Measure::DiskWriteBytes],
+    )
+}
+
+/// Why it is not known how much of what is read ahead is used, where what faults map is known.
+#[must_use]
+pub fn readahead_use(asked: bool, hooks: &[(Purpose, Hook)]) -> Option<Unavailable> {
+    let blind = |(_, hook): &(Purpose, Hook)| hook.program == "alloc_set_pte_kretprobe";
+    let reason = if !asked {
+        "it is followed with --readahead-use only"
+    } else if hooks.iter().any(blind) {
+        "the return of alloc_set_pte does not tell which page is mapped"
+    } else {
+        return None;
+    };
+    Some(entry(
+        "readahead_use",
+        reason,
+        &[Measure::ReadaheadUnusedBytes],
+    ))
 }
 
 /// Something that cannot be measured on any path.

@@ -173,7 +173,7 @@ mod tests {
     use aya::{EbpfLoader, programs::KProbe};
 
     use super::{links, misses, misses_of_kprobe};
-    use crate::{kernel::attempt, probe::attach::PROGRAMS};
+    use crate::{kernel::attempt, probe::object::PROGRAMS};
 
     #[test]
     fn the_count_is_found_where_there_is_one() {

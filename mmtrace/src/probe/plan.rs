@@ -90,6 +90,23 @@ impl<'a> Attachment<'a> {
         }
     }
 
+    /// Where somebody might attach by mistake what belongs here: it is passed the same, at other times.
+    #[must_use]
+    pub(super) fn mistaken(self) -> Option<Self> {
+        match self {
+            Self::MinorFaults => Some(Self::MajorFaults),
+            Self::MajorFaults => Some(Self::MinorFaults),
+            // The requests that are joined to others.
+            Self::RawTracepoint("block_bio_queue") => {
+                Some(Self::RawTracepoint("block_bio_backmerge"))
+            }
+            Self::Event("block:block_bio_queue") => Some(Self::Event("block:block_bio_backmerge")),
+            // A request's end, in whatever thread is interrupted.
+            Self::Kprobe("submit_bio") => Some(Self::Kprobe("bio_endio")),
+            _ => None,
+        }
+    }
+
     /// The kernel function that must be there; `None` for what is not at a function.
     #[must_use]
     pub const fn function(self) -> Option<&'a str> {
@@ -211,6 +228,11 @@ pub static PLAN: &[Choice] = &[
             raw("sched_process_free", "sched_process_free"),
         ],
     ),
+    // Where trampolines' programs can be preempted, so can raw tracepoints'.
+    Choice {
+        requires: Requirement::PreemptibleTracepoints,
+        ..only(Backend::Fentry, Purpose::Faults, FAULTS_BY_KPROBE)
+    },
     only(
         Backend::Fentry,
         Purpose::Faults,
@@ -221,17 +243,7 @@ pub static PLAN: &[Choice] = &[
             hook("fault_major", Attachment::MajorFaults),
         ],
     ),
-    only(
-        Backend::Kprobe,
-        Purpose::Faults,
-        &[
-            hook("fault_enter_kprobe", Attachment::Kprobe("handle_mm_fault")),
-            // Not a kretprobe: the function sleeps, and more threads in it than the kernel has
-            // prepared for would go unseen.
-            hook("fault_minor", Attachment::MinorFaults),
-            hook("fault_major", Attachment::MajorFaults),
-        ],
-    ),
+    only(Backend::Kprobe, Purpose::Faults, FAULTS_BY_KPROBE),
     only(
         Backend::Tracepoint,
         Purpose::Faults,
@@ -494,6 +506,15 @@ pub static PLAN: &[Choice] = &[
             Attachment::Kprobe("io_issue_sqe"),
         )],
     ),
+];
+
+/// What tells of faults by a kprobe.
+const FAULTS_BY_KPROBE: &[Hook] = &[
+    hook("fault_enter_kprobe", Attachment::Kprobe("handle_mm_fault")),
+    // Not a kretprobe: the function sleeps, and more threads in it than the kernel has prepared for
+    // would go unseen.
+    hook("fault_minor", Attachment::MinorFaults),
+    hook("fault_major", Attachment::MajorFaults),
 ];
 
 /// What tells of copied pages where copying a page on a write is a function of its own.

@@ -1,16 +1,13 @@
 //! Sampling the kernel: the one program that no purpose of the plan needs, attached when asked for.
 
-use anyhow::{Context as _, Result, anyhow};
-use aya::{
-    Ebpf,
-    programs::{
-        PerfEvent,
-        perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent},
-    },
-    util::online_cpus,
+use anyhow::{Context as _, Result};
+use aya::programs::{
+    PerfEvent,
+    perf_event::{PerfEventConfig, SamplePolicy, SoftwareEvent},
 };
 use perf_event::{Builder, events::Software};
 
+use super::{Attached, cpus::OnCpus};
 use crate::kernel::refusal::{Asked, Refusal};
 
 /// How often each CPU is interrupted in a second if nobody says: a prime near 1,000, so that it does
@@ -23,13 +20,14 @@ pub const PROGRAM: &str = "kernel_sample";
 /// The event, as recordings name it.
 pub(crate) const EVENT: &str = "cpu-clock";
 
-/// Samples the kernel `hz` times a second on each CPU that is online, as long as `ebpf` is there.
+/// Samples the kernel `hz` times a second on each CPU, as long as `attached` is there.
 ///
 /// # Errors
 ///
 /// If the kernel refuses.
-pub fn attach(ebpf: &mut Ebpf, hz: u32) -> Result<()> {
-    let program: &mut PerfEvent = ebpf
+pub fn attach(attached: &mut Attached, hz: u32) -> Result<()> {
+    let program: &mut PerfEvent = attached
+        .ebpf
         .program_mut(PROGRAM)
         .with_context(|| format!("the kernel programs have no {PROGRAM}"))?
         .try_into()?;
@@ -40,16 +38,10 @@ pub fn attach(ebpf: &mut Ebpf, hz: u32) -> Result<()> {
             &error.into(),
         )
     })?;
-    for cpu in online_cpus().map_err(|(what, error)| anyhow!(error).context(what))? {
-        program
-            .attach(
-                PerfEventConfig::Software(SoftwareEvent::CpuClock),
-                PerfEventScope::AllProcessesOneCpu { cpu },
-                SamplePolicy::Frequency(hz.into()),
-                false,
-            )
-            .with_context(|| refusal(hz))?;
-    }
+    let event = PerfEventConfig::Software(SoftwareEvent::CpuClock);
+    let policy = SamplePolicy::Frequency(hz.into());
+    let on_cpus = OnCpus::attach(program, event, policy).with_context(|| refusal(hz))?;
+    attached.on_cpus.push((PROGRAM, on_cpus));
     Ok(())
 }
 

@@ -2,7 +2,10 @@
 //! tells.
 
 use super::plan::{Choice, Purpose, Requirement};
-use crate::kernel::refusal::{Asked, Cause, Refusal};
+use crate::kernel::{
+    btf::Btf,
+    refusal::{Asked, Cause, Refusal},
+};
 use crate::recording::Backend;
 
 /// How one choice fared.
@@ -99,6 +102,36 @@ pub(super) fn unmet(requirement: Requirement) -> Refusal {
         }
     };
     Refusal::new(Asked::Arguments, Cause::Different, reason)
+}
+
+/// What this kernel's types say of the choices for a purpose, for somebody who may attach none.
+#[must_use]
+pub fn by_types(purpose: Purpose, backend: Backend, btf: &Btf) -> Trial {
+    let tried = purpose.choices(backend).map(|choice| Tried {
+        choice,
+        outcome: fits(choice, btf).map_or_else(Outcome::Refused, |()| Outcome::Untried),
+    });
+    Trial {
+        purpose,
+        backend,
+        tried: tried.collect(),
+    }
+}
+
+/// Whether this kernel has what a choice is for, by its types.
+pub(super) fn fits(choice: &Choice, btf: &Btf) -> Result<(), Refusal> {
+    if !choice.requires.is_met(btf) {
+        return Err(unmet(choice.requires));
+    }
+    let mut functions = choice.hooks.iter().filter_map(|hook| hook.at.function());
+    match functions.find(|function| btf.function_id(function).is_none()) {
+        Some(missing) => Err(Refusal::new(
+            Asked::Function,
+            Cause::Absent,
+            format!("this kernel has no function {missing}"),
+        )),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -260,6 +260,13 @@ impl Measured {
         self.0[path as usize]
     }
 
+    /// Adds a measure that can be measured for every path.
+    pub fn add(&mut self, measure: Measure) {
+        for set in &mut self.0 {
+            *set = set.union(MeasureSet::of(&[measure]));
+        }
+    }
+
     /// Sets what can be measured for `path`.
     pub const fn set(&mut self, path: Path, measures: MeasureSet) {
         self.0[path as usize] = measures;

@@ -3,9 +3,13 @@
 //! The keys are fixed; a later version may add some. `docs/recording.md` describes them.
 
 mod bytes;
+mod difference;
 mod measure;
 mod path_name;
 mod read;
+mod share;
+mod stacks;
+mod timeline;
 mod totals;
 mod witness;
 
@@ -15,8 +19,13 @@ pub use mmtrace_common::Path;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    difference::{Change, Changed, Difference, OnFile, OnStack},
     measure::{Measure, MeasureSet, Measured, Measures, Unit},
+    path_name::PathName,
     read::ReadError,
+    share::share_out,
+    stacks::{INLINED_FRAME, KERNEL_FRAME, NO_STACK, Stack, StackSampling},
+    timeline::{HeatCell, HeatMap, Timeline},
     totals::Totals,
     witness::{KernelSamples, SampledPath, WitnessTrial},
 };
@@ -54,6 +63,22 @@ pub struct Recording {
     pub processes: Vec<Process>,
     /// What each process did with each file on each path.
     pub rows: Vec<Row>,
+    /// The rows' sums over time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<Timeline>,
+    /// Which parts of the files were used when, where it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heat_maps: Vec<HeatMap>,
+    /// How stacks were taken, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_sampling: Option<StackSampling>,
+    /// Where the work was caused, where it was asked for.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "stacks::deserialize"
+    )]
+    pub stacks: Vec<Stack>,
 }
 
 /// The program that made a recording.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 /// A path that serde writes and reads by its name.
 ///
 /// [`Path`] belongs to the crate that the kernel programs share, which knows nothing of serde.
-pub(super) struct PathName(pub(super) Path);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PathName(pub Path);
 
 impl Serialize for PathName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

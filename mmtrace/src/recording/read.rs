@@ -1,6 +1,6 @@
 //! Reading a recording back, and whether it is consistent.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 
@@ -9,9 +9,23 @@ use super::{Measure, MeasureSet, Measured, Recording, SCHEMA, Totals};
 /// Why something could not be read as a recording.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// There is nothing.
+    #[error("not an mmtrace recording: it is empty")]
+    Empty,
+    /// It ends in the middle.
+    #[error(
+        "the recording ends too early, in line {line}, column {column}: it was cut off, or is still \
+         being written"
+    )]
+    CutOff {
+        /// The line in which it ends, the first being 1.
+        line: usize,
+        /// After how many bytes of it.
+        column: usize,
+    },
     /// It is not JSON, or a key is missing or of the wrong type.
-    #[error("not a readable mmtrace recording")]
-    Malformed(#[from] serde_json::Error),
+    #[error("not a readable mmtrace recording: {0}")]
+    Malformed(serde_json::Error),
     /// It is JSON of another kind.
     #[error(
         "not an mmtrace recording: it has no \"schema\" that begins with \"mmtrace.recording/\""
@@ -31,6 +45,18 @@ pub enum ReadError {
     Inconsistent(String),
 }
 
+impl From<serde_json::Error> for ReadError {
+    fn from(error: serde_json::Error) -> Self {
+        match error.is_eof() {
+            true => Self::CutOff {
+                line: error.line(),
+                column: error.column(),
+            },
+            false => Self::Malformed(error),
+        }
+    }
+}
+
 impl Recording {
     /// Reads a recording from its JSON.
     ///
@@ -43,6 +69,9 @@ impl Recording {
             schema: Option<String>,
         }
 
+        if json.trim_ascii().is_empty() {
+            return Err(ReadError::Empty);
+        }
         let schema = serde_json::from_slice::<Header>(json)?
             .schema
             .filter(|schema| schema.starts_with("mmtrace.recording/"))
@@ -79,7 +108,55 @@ impl Recording {
         if let Some(samples) = &self.kernel_samples {
             samples.check()?;
         }
+        if let Some(timeline) = &self.timeline {
+            timeline.check()?;
+        }
+        if let Some(map) = self.heat_maps.iter().find(|map| !files.contains(&map.file)) {
+            return Err(format!(
+                "a heat map names file {}, which is not listed",
+                map.file
+            ));
+        }
+        self.check_stacks(&processes)?;
         self.check_totals()
+    }
+
+    /// Stacks name processes that are listed, and add up to the rows.
+    fn check_stacks(&self, processes: &HashSet<u32>) -> Result<(), String> {
+        let mut sums: BTreeMap<_, u64> = BTreeMap::new();
+        for stack in &self.stacks {
+            if let Some(id) = stack.process.filter(|id| !processes.contains(id)) {
+                return Err(format!("a stack names process {id}, which is not listed"));
+            }
+            if !stack.sources.is_empty() && stack.sources.len() != stack.frames.len() {
+                return Err("a stack has more or fewer places in the source than frames".into());
+            }
+            let sum = sums
+                .entry((stack.process, stack.path, stack.measure))
+                .or_default();
+            *sum = sum.saturating_add(stack.value);
+        }
+        let mut rows: BTreeMap<_, u64> = BTreeMap::new();
+        for row in &self.rows {
+            for measure in Measure::ALL {
+                if let Some(value) = row.measures.get(measure) {
+                    let sum = rows.entry((row.process, row.path, measure)).or_default();
+                    *sum = sum.saturating_add(value);
+                }
+            }
+        }
+        for ((process, path, measure), sum) in sums {
+            let of_rows = rows.get(&(process, path, measure)).copied();
+            if of_rows != Some(sum) {
+                return Err(format!(
+                    "the stacks of {} on {} add up to {sum}, the rows to {}",
+                    measure.name(),
+                    path.name(),
+                    of_rows.map_or("nothing".into(), |sum| sum.to_string()),
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn check_totals(&self) -> Result<(), String> {

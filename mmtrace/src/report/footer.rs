@@ -137,22 +137,8 @@ pub(super) fn unknown(recording: &Recording, unknown: &Unknown, options: &Option
             text += " A sum with ≥ is of what could.";
         }
         lines.extend(wrapped(&text, 0, options.width));
-        let mut unexplained = dashes.clone();
-        for entry in &recording.probes.unavailable {
-            let explained: Vec<_> = entry
-                .measures
-                .iter()
-                .copied()
-                .filter(|measure| dashes.contains(measure))
-                .collect();
-            if !explained.is_empty() {
-                unexplained.retain(|measure| !explained.contains(measure));
-                lines.extend(wrapped(&reason(&explained, entry), 2, options.width));
-            }
-        }
-        if !unexplained.is_empty() {
-            let text = format!("{}: the recording gives no reason", labels(&unexplained));
-            lines.extend(wrapped(&text, 2, options.width));
+        for reason in reasons(recording, dashes) {
+            lines.extend(wrapped(&reason, 2, options.width));
         }
     }
     let others = others(recording, dashes);
@@ -199,6 +185,31 @@ fn others(recording: &Recording, dashes: &[Measure]) -> Vec<String> {
     others
 }
 
+/// Why `measures` could not be measured, on some path or on all: a line for each reason.
+pub(super) fn reasons(recording: &Recording, measures: &[Measure]) -> Vec<String> {
+    let mut unexplained = measures.to_vec();
+    let mut reasons = Vec::new();
+    for entry in &recording.probes.unavailable {
+        let explained: Vec<_> = entry
+            .measures
+            .iter()
+            .copied()
+            .filter(|measure| measures.contains(measure))
+            .collect();
+        if !explained.is_empty() {
+            unexplained.retain(|measure| !explained.contains(measure));
+            reasons.push(reason(&explained, entry));
+        }
+    }
+    if !unexplained.is_empty() {
+        reasons.push(format!(
+            "{}: the recording gives no reason",
+            labels(&unexplained)
+        ));
+    }
+    reasons
+}
+
 fn reason(measures: &[Measure], entry: &Unavailable) -> String {
     let paths: Vec<_> = entry.paths.iter().map(|&path| Path::name(path)).collect();
     let paths = match paths.len() {
@@ -208,7 +219,8 @@ fn reason(measures: &[Measure], entry: &Unavailable) -> String {
     format!("{}{paths}: {}", labels(measures), entry.reason)
 }
 
-fn labels(measures: &[Measure]) -> String {
+/// The words for `measures`, with commas.
+pub(super) fn labels(measures: &[Measure]) -> String {
     let labels: Vec<_> = measures.iter().map(|measure| measure.label()).collect();
     labels.join(", ")
 }

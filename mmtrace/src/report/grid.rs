@@ -52,8 +52,16 @@ const COLUMNS: [Column; Measure::ALL.len()] = [
     column(Measure::DiskWaitNs, ["disk", "wait"], true),
 ];
 
+/// Every measure in the order of the columns, with its heading, and whether it is shown even if
+/// nothing in it could be measured.
+pub(super) fn columns() -> impl Iterator<Item = (Measure, [&'static str; 2], bool)> {
+    COLUMNS
+        .iter()
+        .map(|column| (column.measure, column.heading, column.expected))
+}
+
 /// The measures from the most to the least telling: which columns a narrow table keeps.
-const BY_WORTH: [Measure; Measure::ALL.len()] = [
+pub(super) const BY_WORTH: [Measure; Measure::ALL.len()] = [
     Measure::DiskReadBytes,
     Measure::BytesReturned,
     Measure::MappedBytes,
@@ -104,7 +112,7 @@ impl Sum {
     }
 
     /// The amount of `measure`, marked when it is a lower bound; `None` when nothing is known.
-    fn amount(&self, measure: Measure) -> Option<Amount> {
+    pub(super) fn amount(&self, measure: Measure) -> Option<Amount> {
         let mut amount = amount(self.measures.get(measure)?, measure.unit());
         if self.unknown.contains(measure) {
             amount.number.insert(0, LOWER_BOUND);

@@ -82,7 +82,7 @@ fn audit(recording: &Recording) -> String {
     }
 }
 
-fn lost(recording: &Recording) -> Option<String> {
+pub(super) fn lost(recording: &Recording) -> Option<String> {
     let lost = recording
         .lost
         .values()
@@ -90,7 +90,7 @@ fn lost(recording: &Recording) -> Option<String> {
     (lost > 0).then(|| format!("{} lost", count(lost)))
 }
 
-fn end(end: Option<End>) -> String {
+pub(super) fn end(end: Option<End>) -> String {
     match end {
         Some(End::ExitCode(code)) => format!("exit {code}"),
         Some(End::Signal(signal)) => match signal_name(signal) {
@@ -136,7 +136,7 @@ pub(super) fn answer(recording: &Recording, options: &Options) -> [String; 2] {
 /// The width of the answer's headings, with the space after them.
 const HEADING_WIDTH: usize = 12;
 
-fn from_disk(recording: &Recording) -> (&'static str, Vec<String>) {
+pub(super) fn from_disk(recording: &Recording) -> (&'static str, Vec<String>) {
     let total = recording.totals.all_paths().disk_read_bytes;
     let items = match total {
         None => vec!["not measured".into()],
@@ -157,7 +157,7 @@ fn from_disk(recording: &Recording) -> (&'static str, Vec<String>) {
 /// The paths whose calls return bytes to the program.
 const RETURNING: [Path; 3] = [Path::Read, Path::Direct, Path::Ipc];
 
-fn to_program(recording: &Recording) -> (&'static str, Vec<String>) {
+pub(super) fn to_program(recording: &Recording) -> (&'static str, Vec<String>) {
     let mut amounts = Vec::new();
     let mut collect = |verb, paths: Vec<(Path, u64)>| {
         amounts.extend(paths.into_iter().map(|(path, bytes)| (bytes, path, verb)));
@@ -195,7 +195,7 @@ fn to_program(recording: &Recording) -> (&'static str, Vec<String>) {
     ("To program", items)
 }
 
-fn faults(row: &Measures) -> u64 {
+pub(super) fn faults(row: &Measures) -> u64 {
     [row.minor_faults, row.major_faults]
         .into_iter()
         .flatten()

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::HashMap, ffi::OsStr};
 
 use super::{
-    footer,
+    advice, footer,
     grid::{Grid, Label, Sum},
     observed,
     paint::{Paint, Tone},
@@ -89,6 +89,7 @@ pub fn render(recording: &Recording, options: &Options) -> String {
     notes.extend(footer::unknown(recording, &unknown, options));
     notes.extend(footer::refused(recording, options));
     sections.push(notes);
+    sections.push(advice::advice(recording, options));
 
     let sections: Vec<_> = sections
         .into_iter()
@@ -158,7 +159,7 @@ fn files(recording: &Recording, limit: usize) -> (Grid, String) {
     (grid, and_more(more))
 }
 
-fn file_name(file: &File) -> Shown {
+pub(super) fn file_name(file: &File) -> Shown {
     match &file.name {
         Some(name) => Shown::name(name),
         None => Shown::prose(&format!("(inode {} on {})", file.inode, file.device)),

@@ -131,6 +131,11 @@ impl Shown {
         self.pieces.iter().map(|piece| piece.width).sum()
     }
 
+    /// All of it.
+    pub(crate) fn whole(&self) -> String {
+        join(&self.pieces)
+    }
+
     /// The beginning of the text, ending in an ellipsis when it is wider than `width`.
     pub(crate) fn keep_start(&self, width: usize) -> String {
         if self.width() <= width {
@@ -206,7 +211,7 @@ fn join(pieces: &[Piece]) -> String {
     pieces.iter().map(|piece| piece.text.as_str()).collect()
 }
 
-/// Whether a character is a C1 control, invisible, or changes the direction of the text around it.
+/// Whether a character is a C1 control, invisible, none at all, or changes the direction of the text around it.
 fn deceives(character: char) -> bool {
     matches!(
         character,
@@ -223,6 +228,8 @@ fn deceives(character: char) -> bool {
             | '\u{feff}'
             | '\u{ffa0}'
             | '\u{fff9}'..='\u{fffb}'
+            // No characters; XML forbids them.
+            | '\u{fffe}'..='\u{ffff}'
             | '\u{1d173}'..='\u{1d17a}'
             | '\u{e0000}'..='\u{e0fff}'
     )
@@ -253,7 +260,7 @@ mod tests {
     use super::*;
 
     fn whole(bytes: &[u8]) -> String {
-        Shown::name(OsStr::from_bytes(bytes)).keep_start(usize::MAX)
+        Shown::name(OsStr::from_bytes(bytes)).whole()
     }
 
     #[test]

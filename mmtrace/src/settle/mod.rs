@@ -12,6 +12,7 @@
 //! more calls and faults.
 
 pub mod claims;
+mod cpus;
 pub mod experiment;
 pub mod figure;
 mod measured;
@@ -32,7 +33,6 @@ use std::{
     os::fd::AsRawFd as _,
     path::PathBuf,
     pin::pin,
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -54,7 +54,7 @@ use experiment::Experiment;
 use outcome::{Outcomes, outcomes};
 use sabotage::Sabotage;
 use verdict::Tried;
-use workload::{Job, Report};
+use workload::{Job, Report, Step};
 
 /// What is to be settled, and how.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ pub struct Settings {
 /// How often what is counted is made: it comes out the same each time.
 const COUNTED_REPETITIONS: u32 = 1;
 /// How often what is timed is made: it has a spread.
-const TIMED_REPETITIONS: u32 = 5;
+const TIMED_REPETITIONS: u32 = 7;
 
 impl Settings {
     /// How often the traced experiments are made.
@@ -159,16 +159,18 @@ const ATTEMPTS: u32 = 3;
 /// # Errors
 /// If the kernel cannot be observed, or the experiments cannot be made at all.
 pub async fn settle(settings: Settings) -> Result<Settlement> {
+    let mut progress = Progress::of_silent(settings.progress);
     let (outcomes, watched) = match settings.traces() {
         true => {
-            let (outcomes, watched) = trace(&settings).await?;
+            let (outcomes, watched) = trace(&settings, &mut progress).await?;
             (outcomes, Some(watched))
         }
         false => (Outcomes::new(Vec::new(), host().page_size), None),
     };
-    let timed = settings
-        .timed()
-        .map(|plan| performance::measure(&plan).map_err(|error| format!("{error:#}")));
+    let timed = settings.timed().map(|plan| {
+        performance::measure(&plan, &mut progress).map_err(|error| format!("{error:#}"))
+    });
+    progress.erase();
     let tried = settings.claims.iter().map(|claim| match &timed {
         Some(timed) if claim.is_timed() => Tried::timed(claim, timed),
         _ => Tried::new(claim, &outcomes),
@@ -184,12 +186,12 @@ pub async fn settle(settings: Settings) -> Result<Settlement> {
 }
 
 /// Makes the traced experiments: what came of them, and what they were watched by.
-async fn trace(settings: &Settings) -> Result<(Outcomes, Watched)> {
+async fn trace(settings: &Settings, progress: &mut Progress) -> Result<(Outcomes, Watched)> {
     let mask = SigSet::thread_get_mask().context("the mask of signals")?;
     let mut attempts = 0;
     let (recording, reports) = loop {
         mask.thread_set_mask().context("the mask of signals")?;
-        let made = make(settings).await?;
+        let made = make(settings, progress).await?;
         attempts += 1;
         // From 7.0 on, a program may be left out while a preempted task is inside it.
         let left_out = made.0.lost.get("hook_calls").is_some_and(|lost| *lost > 0);
@@ -217,7 +219,7 @@ fn experiments(claims: &[&Claim]) -> Vec<Experiment> {
 }
 
 /// Runs the driver as a traced command: what was recorded, and what the programs told.
-async fn make(settings: &Settings) -> Result<(Recording, Vec<Report>)> {
+async fn make(settings: &Settings, progress: &mut Progress) -> Result<(Recording, Vec<Report>)> {
     let signals = Signals::block().context("cannot take over the signals")?;
     let told = memfd_create("mmtrace-settle-reports", MFdFlags::empty()).context("memfd_create")?;
     let told = File::from(told);
@@ -236,6 +238,7 @@ async fn make(settings: &Settings) -> Result<(Recording, Vec<Report>)> {
     let spec = Spec {
         command: command.clone(),
         user: None,
+        silent: false,
         marker: Some(marker),
     };
     let target = Stopped::spawn(spec, signals)?;
@@ -252,11 +255,14 @@ async fn make(settings: &Settings) -> Result<(Recording, Vec<Report>)> {
     match settings.sabotage {
         Some(Sabotage::BlindDiskProbe) => session.blind(Purpose::Disk),
         Some(Sabotage::BlindCopyProbe) => session.blind(Purpose::Copies),
+        Some(Sabotage::MisattachedDiskProbe) => session.misattach(Purpose::Disk)?,
+        Some(Sabotage::MisattachedFaultProbe) => session.misattach(Purpose::Faults)?,
         _ => {}
     }
     session.start();
     let mut running = target.release()?;
-    let exit = watch(&mut running, &mut session, settings.progress).await?;
+    let steps = job.experiments.len() * job.repetitions as usize;
+    let exit = watch(&mut running, &mut session, progress, steps).await?;
     let recording = session
         .collect(&exit)
         .context("cannot collect what was observed")?;
@@ -269,21 +275,36 @@ async fn make(settings: &Settings) -> Result<(Recording, Vec<Report>)> {
 async fn watch(
     running: &mut Running,
     session: &mut Session,
-    progress: bool,
+    progress: &mut Progress,
+    steps: usize,
 ) -> Result<crate::target::Outcome> {
-    let started = Instant::now();
-    let mut progress = Progress::new(progress);
     let mut wait = pin!(running.wait());
     loop {
         tokio::select! {
             outcome = &mut wait => return outcome,
             pumped = session.pump() => pumped.context("the observation has stopped")?,
-            () = progress.due() => progress.draw(|| {
-                let seconds = started.elapsed().as_secs();
-                Some(format!("mmtrace: {seconds} s, making the experiments"))
-            }),
+            () = progress.due() => progress.draw(|| line(session, steps)),
         }
     }
+}
+
+/// A line for somebody who waits: which experiment is being made, of so many.
+fn line(session: &Session, steps: usize) -> Option<String> {
+    let begun = session
+        .commands()
+        .filter_map(|command| Step::of_command(&command));
+    // A process that an experiment starts has the same command.
+    let mut begun: Vec<_> = begun
+        .map(|step| (step.repetition, step.experiment))
+        .collect();
+    begun.sort_unstable();
+    begun.dedup();
+    let (_, last) = begun.last()?;
+    Some(format!(
+        "settle: {} of {steps}: {}",
+        begun.len(),
+        last.name()
+    ))
 }
 
 /// What the programs told, a report a line.

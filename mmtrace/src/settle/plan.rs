@@ -7,7 +7,7 @@ use os_display::Quotable as _;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use super::{experiment::PART_BYTES, workload::nameless};
-use crate::failure::Failure;
+use crate::{failure::Failure, page_cache::page_bytes};
 
 /// Size of each file, unless something else is asked for or there is little room.
 const DEFAULT_BYTES: u64 = 256 << 20;
@@ -32,7 +32,7 @@ pub fn size_bytes(asked: Option<u64>, directory: &Path, traces: bool) -> Result<
     let room = statvfs(directory).context("statvfs")?;
     let free_bytes = room.f_bavail * room.f_frsize;
     let available_bytes = available_memory_bytes()?;
-    let page_bytes = rustix::param::page_size() as u64;
+    let page_bytes = page_bytes();
     let size_bytes = asked.unwrap_or_else(|| {
         let most = (available_bytes / SHARE).min(free_bytes / SHARE);
         let round = if most >= 1 << 20 { 1 << 20 } else { page_bytes };

@@ -16,6 +16,10 @@ pub enum Sabotage {
     BlindDiskProbe,
     /// The breakpoints on the copy routines see nothing, and nobody says so.
     BlindCopyProbe,
+    /// The hooks for disk reads are at another event of the block layer.
+    MisattachedDiskProbe,
+    /// The hooks for minor and major faults are each at the other's event.
+    MisattachedFaultProbe,
     /// Neither breakpoints on the copy routines nor watchpoints can be had.
     NoCopyProbe,
 }

@@ -4,6 +4,7 @@
 //! ready, so that as few faults as possible lie between the gate and execve.
 
 use std::ffi::{c_char, c_int, c_long};
+use std::os::fd::AsRawFd as _;
 use std::ptr;
 
 use mmtrace_common::Role;
@@ -54,6 +55,11 @@ pub(super) unsafe fn become_target(plan: &Plan, channel: c_int, parent_channel: 
         for stream in 0..3 {
             if super::initial::stream_closed(stream) && stream != channel {
                 libc::close(stream);
+            }
+        }
+        if let Some(null) = &plan.null {
+            for stream in (0..3).filter(|stream| *stream != channel) {
+                libc::dup2(null.as_raw_fd(), stream);
             }
         }
         if let Some(user) = &plan.identity

@@ -70,6 +70,8 @@ pub struct Spec {
     pub command: Vec<OsString>,
     /// Whom to run it as; None for mmtrace's own user.
     pub user: Option<Account>,
+    /// Whether its standard streams are /dev/null instead of mmtrace's.
+    pub silent: bool,
     /// The call to make before execve.
     pub marker: Option<Marker>,
 }

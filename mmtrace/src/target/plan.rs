@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{CStr, CString, OsStr, OsString, c_char};
+use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
@@ -56,6 +57,8 @@ pub(super) struct Plan {
     /// None: the environment that mmtrace was given, bit for bit.
     pub(super) environment: Option<StringArray>,
     pub(super) identity: Option<Account>,
+    /// /dev/null, if the streams are to be that.
+    pub(super) null: Option<File>,
     pub(super) marker: Option<super::Marker>,
     pub(super) mask: libc::sigset_t,
     pub(super) ignore_sigpipe: bool,
@@ -90,7 +93,10 @@ impl Plan {
                 .filter_map(|entry| CString::new(entry).ok());
             StringArray::new(strings.collect())
         });
+        let null = || OpenOptions::new().read(true).write(true).open("/dev/null");
+        let null = spec.silent.then(null).transpose().context("/dev/null")?;
         Ok(Self {
+            null,
             candidates,
             shell: SHELL,
             arguments: StringArray::new(arguments),

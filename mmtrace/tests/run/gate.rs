@@ -19,6 +19,7 @@ fn spec(command: &[&str]) -> Spec {
     Spec {
         command: command.iter().map(OsString::from).collect(),
         user: None,
+        silent: false,
         marker: Some(Marker::random().unwrap()),
     }
 }

@@ -1,6 +1,7 @@
 //! `mmtrace run` as its callers see it: the target behaves as if it ran bare.
 
 mod calibration;
+mod compare;
 mod descendants;
 mod exit;
 mod faithful;

@@ -51,7 +51,7 @@ fn what_cannot_be_written_is_said_before_the_start() {
         ("/no/such/directory/a.json", "does not exist"),
         ("/proc/a.json", "takes no new file"),
         ("/dev/null", "suffix"),
-        ("a.svg", "suffix"),
+        ("a.pdf", "suffix"),
     ] {
         let output = run_to(&[Path::new(name)], &script);
         assert!(

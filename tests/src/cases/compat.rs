@@ -9,7 +9,11 @@ use crate::{
 };
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case("compat/int80", &[Need::Compat], compat)]
+    vec![case(
+        "compat/int80",
+        &[Need::FirstBackend, Need::Compat],
+        compat,
+    )]
 }
 
 /// Calls through the 32-bit interface are told as lost, and not taken for what their numbers mean

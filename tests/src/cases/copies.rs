@@ -3,7 +3,10 @@
 use anyhow::{Context as _, ensure};
 
 use crate::{
-    case::{Case, Need, Scene, Site, State, Stdout, case, find_program, rehearse, words},
+    case::{
+        ANY_FILE_SYSTEM, Case, Need, Scene, Site, State, Stdout, case, find_program, rehearse,
+        words,
+    },
     check::{Check, Rows, all_of, all_on, on},
     files,
 };
@@ -89,23 +92,29 @@ pub(super) fn cases() -> Vec<Case> {
         case("copies/cat-piped", &[], piped),
         case("copies/short-reads", &[], short_reads),
         case("copies/short-writes", &[Need::Cold], short_writes),
-        case("copies/bad-stats", &[], bad_stats),
-        case("copies/fork-1000-readers", &[], fork_readers),
-        case("copies/64-threads", &[], |site| threads(site, "64", "4099")),
-        case("copies/1000-threads", &[], |site| {
+        case("copies/bad-stats", &[ANY_FILE_SYSTEM], bad_stats),
+        case("copies/fork-1000-readers", &[ANY_FILE_SYSTEM], fork_readers),
+        case("copies/64-threads", &[ANY_FILE_SYSTEM], |site| {
+            threads(site, "64", "4099")
+        }),
+        case("copies/1000-threads", &[ANY_FILE_SYSTEM], |site| {
             threads(site, "1000", "509")
         }),
-        case("copies/exec-chain", &[], exec_chain),
+        case("copies/exec-chain", &[ANY_FILE_SYSTEM], exec_chain),
     ]);
     for how in ["pipe", "socket"] {
-        cases.push(case(format!("copies/{how}"), &[], move |site| {
-            talk(site, "talk", how)
-        }));
+        cases.push(case(
+            format!("copies/{how}"),
+            &[ANY_FILE_SYSTEM],
+            move |site| talk(site, "talk", how),
+        ));
     }
     for how in ["msg", "mmsg", "posix", "sysv"] {
-        cases.push(case(format!("copies/{how}"), &[], move |site| {
-            talk(site, "messages", how)
-        }));
+        cases.push(case(
+            format!("copies/{how}"),
+            &[ANY_FILE_SYSTEM],
+            move |site| talk(site, "messages", how),
+        ));
     }
     for case in &mut cases {
         case.needs.insert(0, Need::FirstBackend);
@@ -113,11 +122,11 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Apart from others where tracepoints are all that there is: with requests of io_uring in a run, no
-/// more is said of what it copied.
+/// Apart from all others where tracepoints are all that there is: with requests of io_uring in a run,
+/// no more is said of what it copied.
 fn requests(site: &Site, scene: Scene) -> Scene {
     match site.backend.as_str() {
-        "tracepoint" => scene.unshared(),
+        "tracepoint" => scene.in_group("requests"),
         _ => scene,
     }
 }

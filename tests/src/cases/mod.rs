@@ -1,5 +1,6 @@
 //! The cases, family by family.
 
+mod ahead;
 mod asynchronous;
 mod compat;
 mod copies;
@@ -8,6 +9,8 @@ pub(crate) mod cow;
 mod disks;
 mod doctor;
 mod file_systems;
+mod heat;
+mod languages;
 mod maps;
 mod names;
 mod processes;
@@ -16,13 +19,14 @@ mod python;
 mod reads;
 mod settle;
 mod stacked;
+mod stacks;
 mod streams;
 mod throttled;
 mod timed;
-mod watched;
+pub(crate) mod watched;
 mod witness;
 
-use crate::case::Case;
+use crate::case::{ANY_FILE_SYSTEM, Case};
 
 /// Every case, in the order in which they run.
 pub(crate) fn all() -> Vec<Case> {
@@ -35,23 +39,35 @@ pub(crate) fn all() -> Vec<Case> {
         python::cases(),
         streams::cases(),
         copies::cases(),
-        watched::cases(),
-        compat::cases(),
+        on_any_file_system(watched::cases()),
+        on_any_file_system(compat::cases()),
         asynchronous::cases(),
-        processes::cases(),
+        on_any_file_system(processes::cases()),
         disks::cases(),
         file_systems::cases(),
         stacked::cases(),
+        on_any_file_system(stacks::cases()),
+        on_any_file_system(languages::cases()),
+        on_any_file_system(heat::cases()),
+        ahead::cases(),
         throttled::cases(),
-        witness::cases(),
+        on_any_file_system(witness::cases()),
         programs::cases(),
-        doctor::cases(),
+        on_any_file_system(doctor::cases()),
         settle::cases(),
         timed::cases(),
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Cases whose files, if they have any, might be on whichever file system.
+fn on_any_file_system(mut cases: Vec<Case>) -> Vec<Case> {
+    for case in &mut cases {
+        case.needs.insert(0, ANY_FILE_SYSTEM);
+    }
+    cases
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 use crate::{
-    case::{Case, Need, Scene, Site, case, rehearse, words},
+    case::{Case, Need, Part, Scene, Site, case, rehearse, words},
     leftovers::{Objects, until},
     mounts::Mount,
     settle::{Settlement, refused},
@@ -21,14 +21,19 @@ use crate::{
 pub(super) fn cases() -> Vec<Case> {
     const NEEDS: &[Need] = &[
         Need::FirstBackend,
-        Need::Thorough,
+        Need::Part(Part::Spoilt),
         Need::Cold,
         Need::DirectIo,
     ];
     vec![
         settled(
             "settle/claims",
-            &[Need::FirstBackend, Need::Cold, Need::DirectIo],
+            &[
+                Need::FirstBackend,
+                Need::Part(Part::Claims),
+                Need::Cold,
+                Need::DirectIo,
+            ],
             claims,
         ),
         settled("settle/small-sizes", NEEDS, small_sizes),
@@ -42,11 +47,21 @@ pub(super) fn cases() -> Vec<Case> {
         settled("settle/spoilt-mapping", NEEDS, spoilt_mapping),
         settled("settle/spoilt-disk-probe", NEEDS, spoilt_disk_probe),
         settled("settle/spoilt-copy-probe", NEEDS, spoilt_copy_probe),
+        settled(
+            "settle/misattached-disk-probe",
+            NEEDS,
+            misattached_disk_probe,
+        ),
+        settled(
+            "settle/misattached-fault-probe",
+            NEEDS,
+            misattached_fault_probe,
+        ),
         settled("settle/no-copy-probe", NEEDS, no_copy_probe),
         settled("settle/bad-input", &NEEDS[..2], bad_input),
         settled(
             "settle/no-room",
-            &[Need::FirstBackend, Need::Thorough, Need::Mounts],
+            &[Need::FirstBackend, Need::Part(Part::Spoilt), Need::Mounts],
             no_room,
         ),
         settled("settle/killed", &NEEDS[..2], killed),
@@ -270,6 +285,25 @@ fn spoilt_mapping(site: &Site) -> anyhow::Result<()> {
 
 fn spoilt_disk_probe(site: &Site) -> anyhow::Result<()> {
     spoilt(site, "blind-disk-probe", &CORE)
+}
+
+fn misattached_disk_probe(site: &Site) -> anyhow::Result<()> {
+    spoilt(site, "misattached-disk-probe", &CORE)
+}
+
+/// The claims that rest on faults. That minor and major ones add up to the same, whichever is which,
+/// makes none of them right.
+fn misattached_fault_probe(site: &Site) -> anyhow::Result<()> {
+    spoilt(
+        site,
+        "misattached-fault-probe",
+        &[
+            "mmap-one-copy",
+            "warm-copies",
+            "map-reads-nothing",
+            "visible-only-after-write",
+        ],
+    )
 }
 
 const COPIES: [&str; 6] = [

@@ -6,7 +6,7 @@ use anyhow::ensure;
 
 use super::reads::as_made;
 use crate::{
-    case::{Case, Need, Scene, Site, State, case},
+    case::{ANY_FILE_SYSTEM, Case, Need, Scene, Site, State, case},
     check::{all_on, on},
 };
 
@@ -33,14 +33,18 @@ pub(super) fn cases() -> Vec<Case> {
         |site| moved(site, "copy_file_range", State::Cold),
     ));
     for how in ["pipe", "socket"] {
-        cases.push(case(format!("ipc/{how}"), &[], move |site| {
-            talked(site, how)
-        }));
+        cases.push(case(
+            format!("ipc/{how}"),
+            &[ANY_FILE_SYSTEM],
+            move |site| talked(site, how),
+        ));
     }
     for how in ["msg", "mmsg", "posix", "sysv"] {
-        cases.push(case(format!("ipc/{how}"), &[], move |site| {
-            messages(site, how)
-        }));
+        cases.push(case(
+            format!("ipc/{how}"),
+            &[ANY_FILE_SYSTEM],
+            move |site| messages(site, how),
+        ));
     }
     cases
 }

@@ -40,7 +40,8 @@ fn throttled(site: &Site) -> anyhow::Result<Scene> {
         check.equal(&not_on(&file, "read"), "disk_read_bytes", 0);
         Ok(())
     })
-    .keeping(limit);
+    .keeping(limit)
+    .unshared();
     Ok(if misses {
         scene.with_unseen_disk_reads()
     } else {

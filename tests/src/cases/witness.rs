@@ -5,16 +5,19 @@ use std::fs;
 use anyhow::ensure;
 
 use crate::{
-    case::{Case, Scene, Site, State, case, rehearse, words},
+    case::{Case, Need, Part, Scene, Site, State, case, rehearse, words},
     check::Check,
     recording::{Samples, Watched},
 };
 
+/// Samples need time.
+const SAMPLED: [Need; 2] = [Need::FirstBackend, Need::Part(Part::Slow)];
+
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("witness/stores", &[], stores),
-        case("samples/reads", &[], reads),
-        case("samples/mapping", &[], mapping),
+        case("witness/stores", &[Need::FirstBackend], stores),
+        case("samples/reads", &SAMPLED, reads),
+        case("samples/mapping", &SAMPLED, mapping),
     ]
 }
 

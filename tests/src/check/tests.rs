@@ -68,6 +68,10 @@ fn right() -> Value {
             row(1, Some(4), "read", [3, 1_511, 0, 4_096]),
             row(2, Some(5), "mmap", [0, 0, 7, 0]),
         ],
+        "timeline": {
+            "width_ns": 65_536, "stretches": 2,
+            "paths": {"read": {"bytes_returned": [1_000, 511]}, "mmap": {"minor_faults": [7, 0]}},
+        },
     })
 }
 
@@ -79,7 +83,7 @@ fn violations(json: &Value) -> Vec<String> {
     let recording = parse(json);
     let expected = Expected {
         end: End::Exit(3),
-        lost: None,
+        lost: Vec::new(),
         backend: "tracepoint",
         copies: invariants::copies_here(),
     };
@@ -289,7 +293,7 @@ fn bounds_are_kept() {
 
 #[test]
 fn each_broken_invariant_is_seen() {
-    let breakages: [(&str, Value); 13] = [
+    let breakages: [(&str, Value); 15] = [
         ("/lost", json!({"rows": 1})),
         ("/audit", json!([])),
         ("/audit/0/agree", json!(false)),
@@ -303,6 +307,8 @@ fn each_broken_invariant_is_seen() {
         ("/totals/read/bytes_returned", json!(1_512)),
         ("/totals/read/operations", json!(null)),
         ("/rows/1/path", json!("mapped")),
+        ("/timeline", json!(null)),
+        ("/timeline/paths/read/bytes_returned/1", json!(512)),
     ];
     for (pointer, value) in breakages {
         let mut json = right();

@@ -9,11 +9,15 @@ mod copies;
 mod cow;
 #[cfg(target_arch = "x86_64")]
 mod debugger;
+mod elsewhere;
+mod heat;
+mod made;
 mod maps;
 mod messages;
 mod processes;
 mod reads;
 mod sequence;
+mod sites;
 mod streams;
 mod sys;
 mod uring;
@@ -30,6 +34,7 @@ use crate::truth::Truth;
 pub(crate) use uring::can_be_had as can_have_a_ring;
 
 pub(crate) use sequence::{Plan, Step};
+pub(crate) use sites::SITES;
 pub(crate) use sys::c_string;
 
 /// A workload: its name, the names of its arguments, and what it does.
@@ -67,6 +72,15 @@ const WORKLOADS: &[Workload] = &[
     workload("read-and-map", "FILE FIRST SIZE", maps::read_and_map),
     workload("truncated", "FILE SIZE", maps::truncated),
     workload("prefetch", "FILE HOW", advice::prefetch),
+    workload("read-part", "FILE FIRST BYTES SIZE TIMES", heat::read_part),
+    workload("read-evicted", "FILE SIZE", heat::read_evicted),
+    workload("touch-part", "FILE FIRST STRIDE", heat::touch_part),
+    workload("append", "FILE SIZE CALLS", heat::append),
+    workload("sites", "FILE CALLS", sites::sites),
+    workload("sites-gone", "FILE CALLS", sites::gone),
+    workload("sites-replaced", "FILE CALLS", sites::replaced),
+    workload("sites-made", "FILE CALLS", made::sites),
+    workload("elsewhere", "FILE WORKLOAD CALLS", elsewhere::elsewhere),
     workload("write", "FILE CALL SIZE CALLS", streams::write),
     workload("move", "FROM TO HOW SIZE", streams::move_file),
     workload("talk", "HOW SIZE CALLS", streams::talk),

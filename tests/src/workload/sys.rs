@@ -48,6 +48,12 @@ pub(crate) fn open(path: &Path, flags: i32) -> anyhow::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Leaves a descriptor open for the program that is executed next.
+pub(crate) fn keep_over_exec(file: &OwnedFd) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    done(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) })
+}
+
 /// `read` to `address`, which need not be valid: the kernel checks it.
 pub(crate) fn read_to(fd: RawFd, address: *mut u8, size: usize) -> io::Result<u64> {
     // SAFETY: callers pass a buffer of theirs of that size, or one that the kernel refuses.

@@ -9,13 +9,13 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
-    file::TestFile,
     outcome::{Cell, Measured, Method},
     sample::{self, Counters, Sample, Task},
-    statistics::FEWEST_SAMPLES,
     workload::{Cache, Content, FileWork, Random, Truth, Work},
 };
-use crate::report::units::counted;
+use crate::{
+    page_cache::CachedFile, progress::Progress, report::units::counted, statistics::FEWEST_ROUNDS,
+};
 
 /// How often a sample is tried before it is given up.
 const TRIES: usize = 4;
@@ -56,7 +56,7 @@ impl Phase {
 
 /// The cells while they are measured.
 pub(super) struct Experiment {
-    files: Vec<TestFile>,
+    files: Vec<CachedFile>,
     cells: Vec<Cell>,
     /// What each cell's samples must come to.
     truths: Vec<Truth>,
@@ -68,7 +68,7 @@ pub(super) struct Experiment {
 
 impl Experiment {
     pub(super) fn new(
-        files: Vec<TestFile>,
+        files: Vec<CachedFile>,
         mut cells: Vec<Cell>,
         content: Content,
         random: Random,
@@ -102,25 +102,36 @@ impl Experiment {
         phase: Phase,
         repetitions: usize,
         limit: Duration,
+        progress: &mut Progress,
     ) -> Result<usize> {
         if phase == Phase::Warm {
             self.warm_up()?;
         }
         let start = Instant::now();
         for repetition in 0..repetitions {
-            if repetition >= FEWEST_SAMPLES && start.elapsed() > limit {
+            if repetition >= FEWEST_ROUNDS && start.elapsed() > limit {
                 return Ok(repetition);
             }
-            let mut turns: Vec<(usize, usize)> = Vec::new();
-            for (cell, measured) in self.cells.iter().enumerate() {
-                if Phase::of(&measured.work) == phase {
-                    turns.extend((0..measured.contestants.len()).map(|turn| (cell, turn)));
-                }
-            }
-            self.random.shuffle(&mut turns);
-            for (cell, contestant) in turns {
-                if self.cells[cell].skipped.is_none() {
-                    self.take(repetition, cell, contestant)?;
+            let cells = self.cells.iter().enumerate();
+            let of_phase = cells.filter(|(_, cell)| Phase::of(&cell.work) == phase);
+            let mut cells: Vec<usize> = of_phase.map(|(cell, _)| cell).collect();
+            self.random.shuffle(&mut cells);
+            let all = cells.len();
+            for (done, cell) in cells.into_iter().enumerate() {
+                progress.draw_if_due(|| {
+                    format!(
+                        "settle: timing {}, round {} of {repetitions}: {} of {all}",
+                        phase.name(),
+                        repetition + 1,
+                        done + 1,
+                    )
+                });
+                let mut turns: Vec<usize> = (0..self.cells[cell].contestants.len()).collect();
+                self.random.shuffle(&mut turns);
+                for contestant in turns {
+                    if self.cells[cell].skipped.is_none() {
+                        self.take(repetition, cell, contestant)?;
+                    }
                 }
             }
         }

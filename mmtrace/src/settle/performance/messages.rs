@@ -2,7 +2,8 @@
 //!
 //! The sender makes each message up and the receiver looks at it in the same way whatever the
 //! channel: in a buffer of its own where the channel copies, in the shared memory itself where it
-//! does not. Making and removing the channel counts; starting the sender does not.
+//! does not. Making and removing the channel counts; starting the sender does not. Each side has a
+//! processor of its own where there are two.
 
 use std::{
     io::{self, Read, Write},
@@ -18,6 +19,7 @@ use super::{
     ring::Ring,
     workload::{IpcWork, fill_message},
 };
+use crate::settle::cpus;
 
 /// A channel, before it is known who is which side.
 enum Channel {
@@ -33,6 +35,9 @@ enum Channel {
 /// # Errors
 /// If the channel cannot be made, or breaks.
 pub(super) fn pass(method: Method, work: &IpcWork) -> Result<(Duration, u64)> {
+    // Otherwise the kernel's scheduler puts both on one processor in some runs, and not in others.
+    let cpus = cpus::allowed()?;
+    cpus::bind(cpus[0])?;
     let start = Instant::now();
     let channel = match method {
         Method::Pipe => {
@@ -53,7 +58,7 @@ pub(super) fn pass(method: Method, work: &IpcWork) -> Result<(Duration, u64)> {
     let sender = unsafe { libc::fork() };
     if sender == 0 {
         drop(go);
-        let sent = send(channel, work, wait);
+        let sent = cpus::bind(cpus[1 % cpus.len()]).and_then(|()| send(channel, work, wait));
         // SAFETY: ends the copy without what is only the first process's to do at exit.
         unsafe { libc::_exit(i32::from(sent.is_err())) };
     }

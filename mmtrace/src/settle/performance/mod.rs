@@ -3,9 +3,10 @@
 //!
 //! - Each sample is taken in a process of its own, by the monotonic clock, around opening, mapping,
 //!   reading, unmapping and closing.
-//! - The contestants of all cells of a phase take turns in a random order, anew in each repetition.
+//! - The cells of a phase take turns in a random order, anew in each repetition; in each, the contestants
+//!   do, one right after the other, so that what else the machine does meets all of them.
 //! - A file is cold or warm because the page cache was looked at before, and for warm ones after.
-//! - A winner is named where the difference exceeds the spread: the rule is in `statistics`.
+//! - A winner is named where the difference exceeds the spread: the rule is in [`statistics`](crate::statistics).
 
 mod cells;
 mod experiment;
@@ -15,7 +16,6 @@ mod outcome;
 mod reader;
 mod ring;
 pub mod sample;
-mod statistics;
 mod table;
 mod verdict;
 mod workload;
@@ -28,13 +28,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::{page_cache::page_bytes, progress::Progress};
 use cells::Design;
 use experiment::{Experiment, Phase};
-use file::TestFile;
 use workload::{Content, Random};
 
 pub use outcome::{Cell, Contestant, Measured, Method, Outcome, Winner};
-pub use statistics::Spread;
 pub use table::table;
 pub use verdict::{Ruling, Verdict, verdict};
 pub use workload::{Cache, Consumer, FileWork, IpcWork, Pattern, Work};
@@ -66,11 +65,11 @@ pub struct Plan {
 ///
 /// # Errors
 /// If the files cannot be made, or if a method brings wrong data.
-pub fn measure(plan: &Plan) -> Result<Outcome> {
+pub fn measure(plan: &Plan, progress: &mut Progress) -> Result<Outcome> {
     ensure!(plan.size_bytes > 0, "there is nothing in a file of 0 bytes");
     ensure!(plan.repetitions > 0, "at least one repetition is needed");
     let start = Instant::now();
-    let page_bytes = file::page_bytes()?;
+    let page_bytes = page_bytes();
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let mut sizes_bytes = vec![plan.size_bytes, cells::MIDDLING_BYTES, page_bytes];
     sizes_bytes.sort_unstable();
@@ -81,9 +80,9 @@ pub fn measure(plan: &Plan) -> Result<Outcome> {
     };
     let files = sizes_bytes
         .iter()
-        .map(|size_bytes| TestFile::create(&plan.dir, *size_bytes, content))
+        .map(|size_bytes| file::create(&plan.dir, *size_bytes, content))
         .collect::<Result<Vec<_>>>()?;
-    let readahead_bytes = files[0].readahead_bytes();
+    let readahead_bytes = file::readahead_bytes(&files[0].file);
     let memory_bytes = memory_bytes();
     let mut not_tried = Vec::new();
     if cpus == 1 {
@@ -108,7 +107,7 @@ pub fn measure(plan: &Plan) -> Result<Outcome> {
     .cells();
     let mut experiment = Experiment::new(files, cells, content, random, plan.drop_caches);
     for phase in Phase::ALL {
-        let done = experiment.measure(phase, plan.repetitions, plan.phase_limit)?;
+        let done = experiment.measure(phase, plan.repetitions, plan.phase_limit, progress)?;
         if done < plan.repetitions {
             not_tried.push(format!(
                 "more than {done} of {} repetitions of {}: too slow",

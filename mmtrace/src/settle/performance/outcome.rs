@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    statistics::{Spread, faster, median},
-    workload::Work,
-};
+use super::workload::Work;
+use crate::statistics::{Spread, faster, median};
 
 /// A way in which bytes come to a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

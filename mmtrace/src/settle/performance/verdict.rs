@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     outcome::{Cell, Method, Outcome, Winner},
-    statistics::FEWEST_SAMPLES,
     table::{TOLD_AMPLIFICATION, busy, name},
     workload::{Cache, Pattern, Work},
 };
+use crate::statistics::FEWEST_ROUNDS;
 
 /// How a claim fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,7 +93,7 @@ impl Tally {
 fn is_measured(cell: &Cell) -> bool {
     [false, true].into_iter().all(|is_mapping| {
         let best = cell.best(is_mapping);
-        best.is_some_and(|best| best.samples.len() >= FEWEST_SAMPLES)
+        best.is_some_and(|best| best.samples.len() >= FEWEST_ROUNDS)
     })
 }
 
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_cell_without_samples_of_one_side_decides_nothing() {
         let mut lacking = cell(1.0, 2.0);
-        lacking.contestants[0].samples.truncate(FEWEST_SAMPLES - 1);
+        lacking.contestants[0].samples.truncate(FEWEST_ROUNDS - 1);
         lacking.sum_up();
         let verdict = judged(vec![lacking.clone()]);
         assert_eq!(verdict.ruling, Ruling::Undecided);

@@ -5,7 +5,10 @@ use super::{
     words::{COLUMNS, both, cells, conditions, ran, repeat, shown, timed},
 };
 use crate::{
-    report::text::Shown,
+    report::{
+        html::{escaped, svg_text},
+        text::Shown,
+    },
     settle::{
         Settlement,
         claims::{self, Claim},
@@ -125,15 +128,16 @@ fn drawing(ways: &[headline::Way]) -> String {
     );
     for (row, way) in ways.iter().enumerate() {
         let top = row * HEIGHT + 16;
-        out += &text(0, top + 26, "start", way.name);
+        out += &svg_text(0, top + 26, "start", "", way.name);
         out += &framed(110, 90, top, "disk", "#cde");
         out += &arrow(200, 370, top, way.disk_bytes);
         if way.mapped {
             out += &framed(370, 480, top, "page cache, mapped into the program", "#ced");
-            out += &text(
+            out += &svg_text(
                 610,
                 top + 56,
                 "middle",
+                "",
                 &format!("{} copied", headline::bytes(way.copied_bytes)),
             );
         } else {
@@ -149,7 +153,7 @@ fn framed(left: usize, width: usize, top: usize, label: &str, fill: &str) -> Str
     format!(
         "<rect x=\"{left}\" y=\"{top}\" width=\"{width}\" height=\"40\" rx=\"5\" fill=\"{fill}\" \
          stroke=\"#555\"/>{}",
-        text(left + width / 2, top + 26, "middle", label)
+        svg_text(left + width / 2, top + 26, "middle", "", label)
     )
 }
 
@@ -162,42 +166,13 @@ fn arrow(from: usize, to: usize, top: usize, bytes: Option<u64>) -> String {
     format!(
         "<line x1=\"{from}\" y1=\"{y}\" x2=\"{to}\" y2=\"{y}\" stroke=\"#000\" stroke-width=\"2\"{dashes} \
          marker-end=\"url(#a)\"/>{}",
-        text((from + to) / 2, top + 14, "middle", &headline::bytes(bytes)),
+        svg_text(
+            (from + to) / 2,
+            top + 14,
+            "middle",
+            "",
+            &headline::bytes(bytes)
+        ),
         y = top + 22,
     )
-}
-
-fn text(x: usize, y: usize, anchor: &str, text: &str) -> String {
-    format!(
-        "<text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\">{}</text>\n",
-        escaped(text)
-    )
-}
-
-/// Text in which nothing is markup.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in Shown::prose(text).keep_start(usize::MAX).chars() {
-        match character {
-            '&' => out += "&amp;",
-            '<' => out += "&lt;",
-            '>' => out += "&gt;",
-            '"' => out += "&quot;",
-            _ => out.push(character),
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_in_text_is_markup() {
-        assert_eq!(
-            escaped("<b a=\"1\">&\x1b"),
-            "&lt;b a=&quot;1&quot;&gt;&amp;\\x1b"
-        );
-    }
 }

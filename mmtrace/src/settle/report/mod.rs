@@ -1,5 +1,6 @@
 //! A settlement, told to people and to programs.
 
+mod format;
 mod headline;
 mod html;
 mod json;
@@ -7,6 +8,7 @@ mod markdown;
 mod text;
 mod words;
 
+pub use format::Format;
 pub use html::html;
 pub use json::json;
 pub use markdown::markdown;

@@ -142,19 +142,48 @@ fn table(settlement: &Settlement, claim: &Claim, width: usize) -> Vec<String> {
         }
         rows.push(row);
     }
-    let widths: Vec<usize> = (0..=COLUMNS.len())
-        .map(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0))
-        .collect();
-    let line = |row: &Vec<String>| {
-        let mut line = format!("  {:<1$}", row[0], widths[0]);
-        for (cell, width) in row.iter().zip(&widths).skip(1) {
-            line += &format!("  {cell:>width$}");
-        }
-        line
-    };
-    let mut lines: Vec<String> = rows.iter().map(line).collect();
+    let mut lines = aligned(&rows, width);
     for reason in failed {
         lines.extend(wrapped(&reason, 4, width));
     }
     lines
+}
+
+/// Rows in columns, the first to the left, closer together where they would be too wide.
+fn aligned(rows: &[Vec<String>], width: usize) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| Shown::width_of(cell)).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(widest).collect();
+    let needed = 2 * columns + widths.iter().sum::<usize>();
+    let gap = if needed > width { " " } else { "  " };
+    let line = |row: &Vec<String>| {
+        let mut line = format!("{gap}{:<1$}", row[0], widths[0]);
+        for (cell, width) in row.iter().zip(&widths).skip(1) {
+            line += &format!("{gap}{cell:>width$}");
+        }
+        line
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_closer_together_where_there_is_no_room() {
+        let rows = [["experiment", "disk"], ["read", "256.0 MiB"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            aligned(&rows, 23),
+            ["  experiment       disk", "  read        256.0 MiB"]
+        );
+        assert_eq!(
+            aligned(&rows, 22),
+            [" experiment      disk", " read       256.0 MiB"]
+        );
+    }
 }

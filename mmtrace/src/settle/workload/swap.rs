@@ -1,17 +1,16 @@
 //! Mapped pages that the kernel is asked to page out.
 
 use anyhow::{Context as _, Result, bail};
-use nix::{
-    sched::{CpuSet, sched_getcpu, sched_setaffinity},
-    unistd::Pid,
-};
 
 use super::{
     bench::Bench,
     data::{Data, FIRST, SECOND},
     sys::{Mapping, dirtied_bytes, page_bytes, swap_space_bytes},
 };
-use crate::settle::figure::{Evidence, Figure, Value};
+use crate::settle::{
+    cpus,
+    figure::{Evidence, Figure, Value},
+};
 
 /// From Linux 5.4 on.
 const MADV_PAGEOUT: i32 = 21;
@@ -32,7 +31,10 @@ pub(super) enum Kind {
 /// Brings the pages into the state of their kind, has them paged out, looks where they are then, and
 /// loads them again.
 pub(super) fn page_out(bench: &mut Bench, kind: Kind) -> Result<()> {
-    stay_here().context("sched_setaffinity")?;
+    // A page that was just brought in waits in a list of its CPU's (`lru_add`), and MADV_PAGEOUT takes
+    // pages only from the lists of the CPU that it runs on.
+    let cpus = cpus::allowed()?;
+    cpus::bind(cpus[0])?;
     let before = dirtied_bytes();
     let mapping = match kind {
         Kind::Clean | Kind::Shared => bench.map(libc::MAP_SHARED)?,
@@ -64,7 +66,7 @@ pub(super) fn page_out(bench: &mut Bench, kind: Kind) -> Result<()> {
             .report
             .set(Figure::SwappedBytes, Value::unknown(reason));
     } else {
-        out(&mapping, kind).context("MADV_PAGEOUT (from Linux 5.4 on)")?;
+        out(&mapping, kind, &cpus).context("MADV_PAGEOUT (from Linux 5.4 on)")?;
         let swapped = mapping.in_smaps("Swap");
         bench.try_set(Figure::SwappedBytes, swapped, Evidence::PageTables);
         let resident = mapping.in_smaps("Rss");
@@ -78,31 +80,33 @@ pub(super) fn page_out(bench: &mut Bench, kind: Kind) -> Result<()> {
     Ok(())
 }
 
-/// Binds this process to the CPU that it is on. A page that was just brought in waits in a list of that
-/// CPU's (`lru_add`), and MADV_PAGEOUT takes pages only from the lists of the CPU that it runs on.
-fn stay_here() -> Result<()> {
-    let mut cpus = CpuSet::new();
-    cpus.set(sched_getcpu()?)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?)
-}
+/// Asks the kernel for it. A page in use at the moment, or still on its way to the disk, stays, and so
+/// does one that compaction has moved meanwhile, which is in the list of the CPU that did that: it is
+/// asked again a few times, on each CPU. A file's page that stays is not in the mapping any more, where
+/// alone the kernel looks for pages to page out: it is loaded, without a read, to be there again.
+fn out(mapping: &Mapping, kind: Kind, cpus: &[usize]) -> Result<()> {
+    const ROUNDS: usize = 50;
 
-/// Asks the kernel for it. A page in use at the moment, or still on its way to the disk, stays: so it
-/// is asked again a few times.
-fn out(mapping: &Mapping, kind: Kind) -> Result<()> {
-    const TRIES: usize = 50;
-
-    for _ in 0..TRIES {
-        mapping.advise(MADV_PAGEOUT)?;
-        let left = match kind {
-            Kind::Clean | Kind::Shared => mapping.cached_bytes()?,
-            Kind::Private | Kind::Anonymous => mapping.in_smaps("Rss")?,
-        };
-        if left == 0 {
-            return Ok(());
+    let mut left = 0;
+    for _ in 0..ROUNDS {
+        for cpu in cpus {
+            cpus::bind(*cpu)?;
+            if left != 0 && matches!(kind, Kind::Clean | Kind::Shared) {
+                for place in mapping.cached_pages()? {
+                    mapping.load(place);
+                }
+            }
+            mapping.advise(MADV_PAGEOUT)?;
+            left = match kind {
+                Kind::Clean | Kind::Shared => mapping.cached_bytes()?,
+                Kind::Private | Kind::Anonymous => mapping.in_smaps("Rss")?,
+            };
+            if left == 0 {
+                return Ok(());
+            }
         }
-        std::thread::yield_now();
     }
-    bail!("pages stay in memory although the kernel was asked to page them out")
+    bail!("{left} bytes stay in memory although the kernel was asked to page them out")
 }
 
 fn loaded_again(bench: &mut Bench, mapping: &Mapping, data: Data) {

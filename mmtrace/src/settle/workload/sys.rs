@@ -136,10 +136,16 @@ impl Mapping {
 
     /// Bytes of it that are in the page cache, whoever brought them there, in whole pages.
     pub(super) fn cached_bytes(&self) -> io::Result<u64> {
+        Ok((self.cached_pages()?.len() * page_bytes()) as u64)
+    }
+
+    /// Where in it the pages begin that are in the page cache.
+    pub(super) fn cached_pages(&self) -> io::Result<Vec<usize>> {
         let mut pages = vec![0_u8; self.length.div_ceil(page_bytes())];
         // SAFETY: the vector has a byte for each page of the mapping.
         done(unsafe { libc::mincore(self.address.cast(), self.length, pages.as_mut_ptr()) })?;
-        Ok((pages.iter().filter(|page| **page & 1 != 0).count() * page_bytes()) as u64)
+        let cached = pages.iter().enumerate().filter(|(_, page)| **page & 1 != 0);
+        Ok(cached.map(|(index, _)| index * page_bytes()).collect())
     }
 
     /// Puts anonymous memory in the place of the page with this byte: what was mapped there is not

@@ -1,0 +1,94 @@
+//! Work from places in the code that have names.
+
+use std::{
+    fs,
+    hint::black_box,
+    os::fd::{AsRawFd as _, RawFd},
+};
+
+use super::{Arguments, sys};
+use crate::truth::Truth;
+
+/// Bytes that a call of each site reads. The largest share is neither the most frequent one's nor
+/// the rarest one's.
+pub(crate) const SITES: [(&str, usize); 3] = [
+    ("site_small", 1_009),
+    ("site_large", 4_001),
+    ("site_middle", 2_003),
+];
+
+/// Reads some bytes of a file's beginning into a buffer: how many were read.
+pub(super) type Read<'code> = &'code dyn Fn(RawFd, &mut [u8]) -> u64;
+
+/// Makes calls that read the file's beginning from three places.
+pub(super) fn sites(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    read_from(arguments, [&site_small, &site_large, &site_middle])
+}
+
+/// The same, when the program's file is deleted.
+pub(super) fn gone(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    fs::remove_file(std::env::current_exe()?)?;
+    sites(arguments)
+}
+
+/// The same, when another file has the name of the program's.
+pub(super) fn replaced(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    let program = std::env::current_exe()?;
+    let new = program.with_extension("new");
+    fs::write(&new, "no program")?;
+    fs::rename(&new, &program)?;
+    sites(arguments)
+}
+
+/// Makes calls that read the file's beginning, from these places in an order without a pattern.
+pub(super) fn read_from(
+    arguments: &mut Arguments,
+    sites: [Read<'_>; SITES.len()],
+) -> anyhow::Result<Truth> {
+    let path = arguments.path()?;
+    let calls = arguments.number()?;
+    let file = sys::open(&path, libc::O_RDONLY)?;
+    let fd = file.as_raw_fd();
+    let mut buffer = [0; 4_096];
+    let mut truth = Truth::default();
+    let mut state: u32 = 1;
+    for _ in 0..calls {
+        state = state.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        // Of ten calls five are small, three large.
+        let site = match (state >> 16) % 10 {
+            0..5 => 0,
+            5..8 => 1,
+            _ => 2,
+        };
+        let (_, bytes) = SITES[site];
+        let returned = sites[site](fd, &mut buffer[..bytes]);
+        truth.add(bytes, returned);
+        truth.site_bytes[site] += returned;
+    }
+    Ok(truth)
+}
+
+/// The C library's own function, so that it returns to the site and not to something between.
+#[inline(always)]
+fn pread(fd: RawFd, buffer: &mut [u8]) -> u64 {
+    // SAFETY: writes into the buffer at most.
+    let returned = unsafe { libc::pread64(fd, buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    // Not the last thing that is done, or else it is no call but a jump.
+    u64::try_from(black_box(returned)).unwrap_or(0)
+}
+
+macro_rules! site {
+    ($name:ident) => {
+        #[inline(never)]
+        fn $name(fd: RawFd, buffer: &mut [u8]) -> u64 {
+            let returned = pread(fd, buffer);
+            // So that no two sites are one function.
+            black_box(stringify!($name));
+            returned
+        }
+    };
+}
+
+site!(site_small);
+site!(site_large);
+site!(site_middle);
