@@ -1,5 +1,6 @@
 //! Stock kernels in virtual machines, with the host's root directory and scratch disks.
 
+mod accelerator;
 pub(crate) mod emulator;
 mod image;
 mod job;

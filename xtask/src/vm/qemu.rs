@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::io::FdFlags;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::accelerator::accelerator;
 use super::emulator;
 use super::job::{Disk, REPORT_PORT, ROOT_TAG, Report, STDERR_PORT, STDOUT_PORT};
 
@@ -169,14 +170,7 @@ impl Machine<'_> {
                 "1",
             ]);
         } else {
-            // One thread for all processors: with several, TCG can translate code while another
-            // processor patches it and keep the old translation, and these kernels patch
-            // themselves whenever a tracepoint is switched on. They die of a forgotten int3.
-            let accelerator = if kvm_works() {
-                "kvm"
-            } else {
-                "tcg,thread=single"
-            };
+            let accelerator = accelerator(self.kernel);
             qemu.args(["-accel", accelerator, "-smp", &self.cpus.to_string()]);
         }
         let mut words = vec![
@@ -240,37 +234,6 @@ fn add_port(qemu: &mut Command, name: &str, pipe: &PipeWriter) -> Result<()> {
 /// A path as part of an option: QEMU wants commas doubled.
 fn option_value(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
-}
-
-/// Whether a machine can be made with KVM; being able to open /dev/kvm is not enough.
-fn kvm_works() -> bool {
-    let probe = || -> Result<bool> {
-        let mut qemu = emulator::command()?;
-        let mut child = qemu
-            .args([
-                "-M",
-                "q35",
-                "-accel",
-                "kvm",
-                "-cpu",
-                "max",
-                "-nodefaults",
-                "-display",
-                "none",
-            ])
-            .args(["-S", "-monitor", "stdio"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        child
-            .stdin
-            .take()
-            .context("no pipe")?
-            .write_all(b"quit\n")?;
-        Ok(child.wait()?.success())
-    };
-    probe().unwrap_or(false)
 }
 
 /// The lines of a console that say what went wrong, or the last ones.
