@@ -309,10 +309,19 @@ pub(crate) fn stay_on_one_cpu() -> io::Result<()> {
     }
 }
 
-/// `mlockall` of what is mapped now.
+/// `mlockall` of what is mapped now, until all of it is in memory: the kernel passes over what it cannot
+/// bring in, for want of memory say, and succeeds all the same.
 pub(crate) fn lock_all() -> io::Result<()> {
-    // SAFETY: no memory is passed.
-    done(unsafe { libc::mlockall(libc::MCL_CURRENT) })
+    const ATTEMPTS: usize = 100;
+    for _ in 0..ATTEMPTS {
+        let before = thread_faults();
+        // SAFETY: no memory is passed.
+        done(unsafe { libc::mlockall(libc::MCL_CURRENT) })?;
+        if thread_faults().since(before).sum() == 0 {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("mlockall brought pages in each time"))
 }
 
 /// The faults that the kernel has charged to this process so far.
