@@ -269,6 +269,10 @@ async fn make(settings: &Settings, progress: &mut Progress) -> Result<(Recording
     if exit.exit != Exit::Code(0) {
         bail!("the experiments' driver ended early: {}", exit.exit);
     }
+    // The driver may have ended by itself before the signal reached it.
+    if let Some(signal) = exit.asked_to_end {
+        bail!("mmtrace was asked to end: {}", Exit::Signal(signal));
+    }
     Ok((recording, read(told)?))
 }
 

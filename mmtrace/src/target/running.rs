@@ -63,7 +63,12 @@ pub struct Outcome {
     pub io: Option<ProcIo>,
     /// The target's counters at the gate, which the figures above include.
     pub baseline: Baseline,
+    /// The last signal read meanwhile by which somebody asked mmtrace to end.
+    pub asked_to_end: Option<i32>,
 }
+
+/// The signals by which somebody asks mmtrace to end.
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
 
 /// A target that has been let go. Dropping it leaves the target alone: it goes on unwatched.
 pub struct Running {
@@ -115,6 +120,7 @@ impl Running {
     pub async fn wait(&mut self) -> Result<Outcome> {
         // SAFETY: no arguments, no failure.
         let session_leader = unsafe { libc::getsid(0) == libc::getpid() };
+        let mut asked_to_end = None;
         loop {
             tokio::select! {
                 biased;
@@ -128,6 +134,7 @@ impl Running {
                 }
                 signal = self.signals.next() => {
                     let signal = signal.context("cannot read the signals sent to mmtrace")?;
+                    asked_to_end = ending(&signal).or(asked_to_end);
                     match meaning(&signal, self.pid, session_leader) {
                         Meaning::Child => self.child_changed()?,
                         Meaning::Continue => self.continue_target(),
@@ -152,6 +159,7 @@ impl Running {
             faults,
             io,
             baseline: self.baseline,
+            asked_to_end,
         })
     }
 
@@ -163,8 +171,7 @@ impl Running {
         loop {
             let signal = self.signals.next().await;
             let signal = signal.context("cannot read the signals sent to mmtrace")?;
-            let signal = signal.ssi_signo.cast_signed();
-            if [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM].contains(&signal) {
+            if ending(&signal).is_some() {
                 return Ok(());
             }
         }
@@ -232,6 +239,12 @@ impl Running {
             }
         }
     }
+}
+
+/// The signal, if it asks mmtrace to end.
+fn ending(info: &libc::signalfd_siginfo) -> Option<i32> {
+    let signal = info.ssi_signo.cast_signed();
+    ENDING.contains(&signal).then_some(signal)
 }
 
 fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {

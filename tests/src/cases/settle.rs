@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use crate::{
     mounts::Mount,
     settle::{Settlement, refused},
     tracer::copies_can_be_watched,
+    workload,
 };
 
 pub(super) fn cases() -> Vec<Case> {
@@ -65,6 +66,7 @@ pub(super) fn cases() -> Vec<Case> {
             no_room,
         ),
         settled("settle/killed", &NEEDS[..2], killed),
+        settled("settle/asked-to-end-late", &NEEDS[..2], asked_to_end_late),
     ]
 }
 
@@ -384,16 +386,27 @@ fn no_room(site: &Site) -> anyhow::Result<()> {
     full.and(read_only)
 }
 
-/// Killed in the middle: no file stays, and no process.
-fn killed(site: &Site) -> anyhow::Result<()> {
-    const LIMIT: Duration = Duration::from_secs(40);
-    let mut child = Command::new(&site.mmtrace)
-        .args(["settle", "--size", "8M", "--repeat", "1000", "--dir"])
+/// How long it may take until a process is there, or gone.
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// Starts `mmtrace settle` in the case's directory, until its driver is there, which is once the probes
+/// are attached; whether that came to be.
+fn start(site: &Site, options: &[&str]) -> anyhow::Result<(Child, bool)> {
+    let child = Command::new(&site.mmtrace)
+        .args(["settle", "--size", "8M"])
+        .args(options)
+        .arg("--dir")
         .arg(&site.directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()?;
+    let started = until(LIMIT, || !workloads(site).is_empty());
+    Ok((child, started))
+}
+
+/// The processes of the case's `mmtrace settle` that are at work.
+fn workloads(site: &Site) -> Vec<PathBuf> {
     let mine = |pid: &PathBuf| {
         let command = fs::read(pid.join("cmdline")).unwrap_or_default();
         let directory = site.directory.as_os_str().as_encoded_bytes();
@@ -401,20 +414,41 @@ fn killed(site: &Site) -> anyhow::Result<()> {
         words.any(|word| word == directory)
             && command.windows(15).any(|part| part == b"settle-workload")
     };
-    let workloads = || -> Vec<PathBuf> {
-        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let processes = processes.map(|entry| entry.path());
-        processes.filter(mine).collect()
-    };
-    // Its driver is there once the probes are attached.
-    let started = until(LIMIT, || !workloads().is_empty());
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = processes.map(|entry| entry.path());
+    processes.filter(mine).collect()
+}
+
+/// Killed in the middle: no file stays, and no process.
+fn killed(site: &Site) -> anyhow::Result<()> {
+    let (mut child, started) = start(site, &["--repeat", "1000"])?;
     child.kill()?;
     child.wait()?;
     ensure!(started, "no driver was started");
     ensure!(
-        until(LIMIT, || workloads().is_empty()),
+        until(LIMIT, || workloads(site).is_empty()),
         "left running: {:?}",
-        workloads()
+        workloads(site)
+    );
+    Ok(())
+}
+
+/// Asked to end when the driver has ended by itself, so that the signal can reach nobody else.
+fn asked_to_end_late(site: &Site) -> anyhow::Result<()> {
+    let (child, started) = start(site, &["--claim", "map-reads-nothing", "--repeat", "10"])?;
+    let signal = |number| workload::signal(child.id(), number);
+    signal(libc::SIGSTOP)?;
+    // A process that nobody has waited for yet has no command line.
+    let ended = until(LIMIT, || workloads(site).is_empty());
+    signal(libc::SIGINT)?;
+    signal(libc::SIGCONT)?;
+    let output = child.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(started && ended, "no driver was started, or it did not end");
+    ensure!(
+        output.status.code() == Some(2) && said.contains("asked to end"),
+        "{}: {said}",
+        output.status
     );
     Ok(())
 }

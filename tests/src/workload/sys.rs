@@ -273,6 +273,12 @@ pub(crate) fn signal_self(signal: i32) -> io::Result<()> {
     done(unsafe { libc::kill(libc::getpid(), signal) })
 }
 
+/// Sends a process a signal.
+pub(crate) fn signal(process: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    done(unsafe { libc::kill(process.cast_signed(), signal) })
+}
+
 /// `execv` of this program with `arguments` after its name; returns only when it fails.
 pub(crate) fn exec_self(arguments: &[&OsStr]) -> anyhow::Error {
     let strings: io::Result<Vec<CString>> = std::iter::once(OsStr::new("mmtrace-tests"))
