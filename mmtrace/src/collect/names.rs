@@ -29,6 +29,8 @@ pub(super) struct Names {
     addresses: HashMap<(u64, u64), CodePlace>,
     /// Files that have names for none of their code.
     nameless: BTreeSet<String>,
+    /// How many files could not be opened: their process was gone, and they are not where it saw them.
+    unopened: usize,
     /// Addresses of code that is no file's, and then their names, process by process.
     made_wanted: BTreeMap<u64, BTreeSet<u64>>,
     made: HashMap<(u64, u64), Arc<str>>,
@@ -68,6 +70,7 @@ impl Names {
             .build();
         for (file, offsets) in std::mem::take(&mut self.wanted) {
             let Some(module) = code.module(&file) else {
+                self.unopened += 1;
                 continue;
             };
             let offsets: Vec<u64> = offsets.into_iter().collect();
@@ -157,6 +160,12 @@ impl Names {
         let mut notes = Vec::new();
         if !names.is_empty() {
             notes.push(format!("no symbols in {}", names.join(", ")));
+        }
+        if self.unopened > 0 {
+            notes.push(format!(
+                "no names from files that were not opened before their processes were gone: {} of these",
+                self.unopened
+            ));
         }
         notes.extend(self.refused.iter().cloned());
         notes

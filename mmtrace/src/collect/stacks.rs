@@ -1,7 +1,7 @@
 //! Stacks: from the kernel side's numbers to names, and to parts of the rows' sums.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -12,7 +12,7 @@ use aya::{
 };
 use mmtrace_common::{
     Path,
-    stack::{Frames, GUESSED, StackKey, StackWork},
+    stack::{CALLER_BY_FRAME_POINTER, Frames, GUESSED, StackKey, StackWork},
 };
 
 use super::{code::Code, names::Names};
@@ -57,13 +57,16 @@ pub(super) fn add(
     if let Err(why) = symbols {
         notes.push(format!("the kernel's functions have no names: {why}"));
     }
+    let mut hiding = BTreeSet::new();
     // Each process's, since the same address is another function there.
     let traces: BTreeMap<StackKey, Trace> = stacks
         .keys()
         .map(|key| {
             let mut addresses = Vec::new();
             if let Some(frames) = frames.get(&key.user) {
-                addresses = of_program(frames, key.process, code);
+                let callers = Callers::of(frames, key.process, code);
+                hiding.extend(callers.hidden_by);
+                addresses = callers.addresses;
                 names.want(key.process, &addresses, code);
             }
             let kernel = frames.get(&key.kernel).map_or(&[][..], |frames| {
@@ -78,6 +81,13 @@ pub(super) fn add(
         .collect();
     names.resolve(code);
     notes.extend(names.notes());
+    if !hiding.is_empty() {
+        let files: Vec<_> = hiding.into_iter().collect();
+        notes.push(format!(
+            "functions without frame pointers hide their callers in {}",
+            files.join(", ")
+        ));
+    }
 
     let mut weights = Weights::new();
     for (key, work) in &stacks {
@@ -229,23 +239,41 @@ impl Trace {
     }
 }
 
-/// The program's addresses with the caller that the frame pointers leave out.
-fn of_program(frames: &Frames, process: u64, code: &mut Code) -> Vec<u64> {
-    let count = (frames.count as usize).min(frames.addresses.len());
-    let mut addresses = frames.addresses[..count].to_vec();
-    let caller = frames.caller & !GUESSED;
-    let is_caller = if frames.caller & GUESSED == 0 {
-        caller != 0
-    } else {
+/// Where the program was.
+struct Callers {
+    /// The program's addresses, the innermost first, with the caller that the frame pointers leave out.
+    addresses: Vec<u64>,
+    /// The file of the function whose caller is not among them, for want of a frame pointer.
+    hidden_by: Option<String>,
+}
+
+impl Callers {
+    fn of(frames: &Frames, process: u64, code: &mut Code) -> Self {
+        let count = (frames.count as usize).min(frames.addresses.len());
+        let mut addresses = frames.addresses[..count].to_vec();
         let instruction = addresses.first().copied().unwrap_or(0);
-        let place = code.find(process, instruction);
-        // The guess was that it is the stack's last word.
-        place.is_some_and(|place| code.caller_at(place) == size_of::<u64>() as u64)
-    };
-    if is_caller && !addresses.is_empty() {
-        addresses.insert(1, caller);
+        let caller = frames.caller & !GUESSED;
+        let is_caller = if frames.caller & GUESSED == 0 {
+            caller != 0
+        } else {
+            let place = code.find(process, instruction);
+            // The guess was that it is the stack's last word.
+            place.is_some_and(|place| code.caller_at(place) == size_of::<u64>() as u64)
+        };
+        let mut last_found = instruction;
+        if is_caller && !addresses.is_empty() {
+            addresses.insert(1, caller);
+            // The call, not the place that it returns to.
+            last_found = caller.saturating_sub(1);
+        }
+        let place = code.find(process, last_found);
+        let hiding = place.filter(|place| code.caller_at(*place) != CALLER_BY_FRAME_POINTER);
+        let module = hiding.and_then(|place| code.module(&place.file));
+        Self {
+            addresses,
+            hidden_by: module.map(|module| module.name.clone()),
+        }
     }
-    addresses
 }
 
 /// Names of the kernel's functions, the outermost first, without what takes the stack itself.
