@@ -38,7 +38,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::sys::{
     memfd::{MFdFlags, memfd_create},
-    signal::SigSet,
+    signal::{SigSet, Signal, raise},
 };
 
 use crate::{
@@ -189,18 +189,28 @@ pub async fn settle(settings: Settings) -> Result<Settlement> {
 async fn trace(settings: &Settings, progress: &mut Progress) -> Result<(Outcomes, Watched)> {
     let mask = SigSet::thread_get_mask().context("the mask of signals")?;
     let mut attempts = 0;
-    let (recording, reports) = loop {
-        mask.thread_set_mask().context("the mask of signals")?;
+    let made = loop {
         let made = make(settings, progress).await?;
+        // What comes after the driver is ended by signals as any program is.
+        mask.thread_set_mask().context("the mask of signals")?;
+        if let Some(signal) = made.asked_to_end {
+            progress.erase();
+            raise(Signal::try_from(signal)?).context("cannot end by a signal")?;
+        }
         attempts += 1;
         // From 7.0 on, a program may be left out while a preempted task is inside it.
-        let left_out = made.0.lost.get("hook_calls").is_some_and(|lost| *lost > 0);
+        let left_out = made
+            .recording
+            .lost
+            .get("hook_calls")
+            .is_some_and(|lost| *lost > 0);
         if !left_out || attempts == ATTEMPTS {
             break made;
         }
     };
-    // What comes after is ended by signals as any program is.
-    mask.thread_set_mask().context("the mask of signals")?;
+    let Made {
+        recording, reports, ..
+    } = made;
     // Read only now: it takes a while, and would be in the way of nothing.
     let symbols = Symbols::read().map_err(|error| format!("{error:#}"));
     let outcomes = outcomes(&recording, &reports, &symbols);
@@ -218,8 +228,17 @@ fn experiments(claims: &[&Claim]) -> Vec<Experiment> {
     all
 }
 
-/// Runs the driver as a traced command: what was recorded, and what the programs told.
-async fn make(settings: &Settings, progress: &mut Progress) -> Result<(Recording, Vec<Report>)> {
+/// What came of a run of the driver.
+struct Made {
+    recording: Recording,
+    /// What the programs told.
+    reports: Vec<Report>,
+    /// A signal by which somebody asked mmtrace to end, when the driver had ended by itself.
+    asked_to_end: Option<i32>,
+}
+
+/// Runs the driver as a traced command.
+async fn make(settings: &Settings, progress: &mut Progress) -> Result<Made> {
     let signals = Signals::block().context("cannot take over the signals")?;
     let told = memfd_create("mmtrace-settle-reports", MFdFlags::empty()).context("memfd_create")?;
     let told = File::from(told);
@@ -269,11 +288,11 @@ async fn make(settings: &Settings, progress: &mut Progress) -> Result<(Recording
     if exit.exit != Exit::Code(0) {
         bail!("the experiments' driver ended early: {}", exit.exit);
     }
-    // The driver may have ended by itself before the signal reached it.
-    if let Some(signal) = exit.asked_to_end {
-        bail!("mmtrace was asked to end: {}", Exit::Signal(signal));
-    }
-    Ok((recording, read(told)?))
+    Ok(Made {
+        recording,
+        reports: read(told)?,
+        asked_to_end: exit.asked_to_end,
+    })
 }
 
 async fn watch(

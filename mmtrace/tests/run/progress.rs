@@ -88,7 +88,8 @@ fn settle_tells_which_experiment_it_makes_until_it_ends() {
         line.starts_with("settle: ") && line.contains(" of 3000: "),
         "{line:?}"
     );
-    kill(mmtrace.id().cast_signed(), libc::SIGINT);
+    // Not SIGINT, which a shell has what it starts in the background ignore.
+    kill(mmtrace.id().cast_signed(), libc::SIGTERM);
     let mut written = Vec::new();
     terminal.read_to_end(&mut written).unwrap_err();
     assert_eq!(mmtrace.wait().unwrap().code(), Some(2));
@@ -97,7 +98,7 @@ fn settle_tells_which_experiment_it_makes_until_it_ends() {
         .rsplit_once("\r\x1b[K")
         .expect("the line was erased");
     assert!(
-        after.contains("SIGINT") && !after.contains('\x1b'),
+        after.contains("SIGTERM") && !after.contains('\x1b'),
         "{after:?}"
     );
 }

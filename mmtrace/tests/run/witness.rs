@@ -58,12 +58,18 @@ fn every_time_a_read_is_stored_by_the_kernel_and_a_mapped_page_by_nobody() {
 
 /// All registers of all CPUs are taken: the run goes on without.
 fn without_registers() {
-    let taken = take_every_register();
-    let (recording, output) = run(&["--witness"]);
+    const ATTEMPTS: usize = 100;
+    let mut taken = Vec::new();
+    // Tests beside this one hold some for a while: what they give back is taken, too.
+    let mut attempts = (0..ATTEMPTS).map(|_| {
+        taken.extend(take_every_register());
+        run(&["--witness"])
+    });
+    let (recording, output) = attempts
+        .find(|(recording, _)| watched(recording).len() == 1)
+        .expect("a run without registers");
     drop(taken);
-    let [entry] = &watched(&recording)[..] else {
-        panic!("{:?}", recording.audit);
-    };
+    let entry = watched(&recording)[0];
     assert_eq!((entry.agree, entry.ours), (None, None), "{entry:?}");
     let note = entry.note.as_deref().unwrap_or_default();
     assert!(note.contains("debug registers"), "{note}");

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -440,13 +441,13 @@ fn asked_to_end_late(site: &Site) -> anyhow::Result<()> {
     signal(libc::SIGSTOP)?;
     // A process that nobody has waited for yet has no command line.
     let ended = until(LIMIT, || workloads(site).is_empty());
-    signal(libc::SIGINT)?;
+    signal(libc::SIGTERM)?;
     signal(libc::SIGCONT)?;
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(started && ended, "no driver was started, or it did not end");
     ensure!(
-        output.status.code() == Some(2) && said.contains("asked to end"),
+        output.status.signal() == Some(libc::SIGTERM),
         "{}: {said}",
         output.status
     );
