@@ -81,7 +81,7 @@ fn wanted(thread: &Thread) -> bool {
 /// A block is made longer if it took less, shorter if it took more than four times as long.
 const BLOCK_NS: u64 = 32_000;
 /// A block has at most so many calls or faults, as a shift.
-const LONGEST: u32 = 4;
+const LONGEST: u32 = 3;
 
 /// How many calls, or faults, the next one stands for: 0, or all of its block if it is the one.
 #[inline(always)]

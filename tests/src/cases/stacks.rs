@@ -76,7 +76,7 @@ pub(super) fn shares(
     let sampling = recording.stack_sampling();
     let sampling = sampling.context("nothing says how stacks were taken")?;
     check.that(
-        sampling.taken > CALLS / 32 && sampling.moments >= CALLS,
+        sampling.taken > CALLS / 16 && sampling.moments >= CALLS,
         || {
             format!(
                 "of {} moments {} stacks were taken",
