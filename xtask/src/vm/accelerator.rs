@@ -3,18 +3,18 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::emulator;
 
 /// How long a kernel may take to get as far as it can. Under KVM that is about a second.
-const TRIAL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How often a trial is looked at.
-const TRIAL_POLL: Duration = Duration::from_millis(50);
+const TRIAL_TIMEOUT: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
 
 /// The value of QEMU's `-accel`: tried once in a process, with the first kernel that asks.
 pub(super) fn accelerator(kernel: &Path) -> &'static str {
@@ -56,14 +56,11 @@ fn ends_by_itself(mut qemu: Command, accelerator: &str, kernel: &Path) -> Result
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let start = Instant::now();
-    while start.elapsed() < TRIAL_TIMEOUT {
-        if let Some(status) = qemu.try_wait()? {
-            return Ok(status.success());
-        }
-        thread::sleep(TRIAL_POLL);
+    let ends = pidfd_open(Pid::from_child(&qemu), PidfdFlags::empty())?;
+    let mut ends = [PollFd::new(&ends, PollFlags::IN)];
+    let ended = poll(&mut ends, Some(&TRIAL_TIMEOUT))? > 0;
+    if !ended {
+        qemu.kill()?;
     }
-    qemu.kill()?;
-    qemu.wait()?;
-    Ok(false)
+    Ok(qemu.wait()?.success() && ended)
 }
