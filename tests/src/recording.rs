@@ -161,6 +161,8 @@ pub(crate) struct HeatCell {
 pub(crate) struct StackSampling {
     pub(crate) moments: u64,
     pub(crate) taken: u64,
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
 }
 
 /// A part of a sum, and the calls that led to it.

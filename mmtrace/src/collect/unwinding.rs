@@ -3,7 +3,7 @@
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, ParsedEhFrameHdr,
-    Register, UnwindContext, UnwindSection as _,
+    Register, RegisterRule, UnwindContext, UnwindSection as _,
 };
 use mmtrace_common::stack::CALLER_BY_FRAME_POINTER;
 
@@ -11,6 +11,8 @@ use super::elf;
 
 /// `rsp` in DWARF's numbering of x86-64's registers.
 const STACK_POINTER: Register = Register(7);
+/// The return address, which is no register, in the same numbering.
+const RETURN_ADDRESS: Register = Register(16);
 
 /// The unwinding information of a file.
 pub(super) struct Unwinding {
@@ -81,7 +83,12 @@ impl Unwinding {
                 EhFrame::cie_from_offset,
             ),
         };
-        match row.ok()?.cfa() {
+        let row = row.ok()?;
+        // Such as `_start`, which nothing has called.
+        if row.register(RETURN_ADDRESS) == Some(RegisterRule::Undefined) {
+            return None;
+        }
+        match row.cfa() {
             CfaRule::RegisterAndOffset { register, offset } if *register == STACK_POINTER => {
                 u64::try_from(*offset).ok().filter(|offset| *offset >= 8)
             }
@@ -119,6 +126,15 @@ mod tests {
         .unwrap();
         assert_eq!(unwinding.caller_at(read), 8);
         assert_eq!(unwinding.function_at(read + 1), Some(read));
+    }
+
+    #[test]
+    fn where_a_program_starts_nothing_has_called_it() {
+        let own = File::open("/proc/self/exe").unwrap();
+        let (unwinding, start) =
+            elf::read(&own, |elf| (Unwinding::of(elf).unwrap(), elf.entry())).unwrap();
+        assert_eq!(unwinding.function_at(start), Some(start));
+        assert_eq!(unwinding.caller_at(start + 4), CALLER_BY_FRAME_POINTER);
     }
 
     #[test]

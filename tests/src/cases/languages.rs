@@ -165,9 +165,12 @@ fn compiled(site: &Site, program: &Program) -> anyhow::Result<Scene> {
     let command = words(&[&binary, &file, &CALLS.to_string()]);
     let prints = rehearse(&command)?;
     let site_bytes = site_bytes(&prints)?;
-    let sites = program.sites;
+    let (sites, hides) = (program.sites, hides_callers(program));
     Ok(Scene::new(command, move |check, _| {
         reads(check, &file, site_bytes);
+        if let Some(hides) = hides {
+            hidden(check, hides)?;
+        }
         match &sites {
             Some(names) => shares(check, names, site_bytes),
             None => nameless_shares(check, site_bytes),
@@ -175,6 +178,31 @@ fn compiled(site: &Site, program: &Program) -> anyhow::Result<Scene> {
     })
     .printing(Stdout::Exactly(prints))
     .with_options(&["--stacks"]))
+}
+
+/// Whether the program's functions hide their callers, where the options say that.
+fn hides_callers(program: &Program) -> Option<bool> {
+    match program.name {
+        "c" => Some(true),
+        "c-frame-pointers" => Some(false),
+        _ => None,
+    }
+}
+
+/// The recording says that the program's functions hide their callers, or does not.
+fn hidden(check: &mut Check<'_>, hides: bool) -> anyhow::Result<()> {
+    let recording = check.recording();
+    let sampling = recording.stack_sampling();
+    let notes = &sampling
+        .context("nothing says how stacks were taken")?
+        .notes;
+    let of_callers = |note: &&String| note.contains("hide their callers in ");
+    let said = notes.iter().find(of_callers).map_or("", String::as_str);
+    let named = said.split([' ', ',']).any(|word| word == "program");
+    check.that(named == hides, || {
+        format!("callers that the program hides: {hides}, but the notes are {notes:?}")
+    });
+    Ok(())
 }
 
 fn reads(check: &mut Check<'_>, file: &Path, site_bytes: [u64; 3]) {
