@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Write};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use rustix::io::FdFlags;
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::accelerator::accelerator;
@@ -74,21 +74,22 @@ impl Machine<'_> {
         let (report_from, report_to) = io::pipe()?;
         let mut qemu = self.command()?;
         let ports = [
-            (STDOUT_PORT, &stdout_to),
-            (STDERR_PORT, &stderr_to),
-            (REPORT_PORT, &report_to),
+            (STDOUT_PORT, stdout_to),
+            (STDERR_PORT, stderr_to),
+            (REPORT_PORT, report_to),
         ];
         for (name, pipe) in ports {
-            add_port(&mut qemu, name, pipe)?;
+            add_port(&mut qemu, name, pipe);
         }
         // SAFETY: between fork and exec, the closure makes one system call and allocates nothing.
         unsafe {
             // A killed xtask must not leave a machine running.
             qemu.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
-        let mut qemu = qemu.spawn().context("cannot start QEMU")?;
-        // QEMU has its own: ours would keep the pipes from ending with it.
-        drop((stdout_to, stderr_to, report_to));
+        let started = qemu.spawn().context("cannot start QEMU")?;
+        // QEMU has its own pipes: ours would keep them from ending with it.
+        drop(qemu);
+        let mut qemu = started;
         let stdout = thread::spawn(move || copy(stdout_from, stdout));
         let stderr = thread::spawn(move || copy(stderr_from, stderr));
         let outcome = self.supervise(&mut qemu, report_from);
@@ -216,9 +217,8 @@ impl Machine<'_> {
 }
 
 /// Makes QEMU write what the guest writes to a virtio-serial port into a pipe.
-fn add_port(qemu: &mut Command, name: &str, pipe: &PipeWriter) -> Result<()> {
-    rustix::io::fcntl_setfd(pipe, FdFlags::empty())?;
-    let fd = pipe.as_raw_fd();
+fn add_port(qemu: &mut Command, name: &str, pipe: PipeWriter) {
+    let fd = pass_on(qemu, pipe);
     qemu.args(["-add-fd", &format!("fd={fd},set={fd}")])
         .args([
             "-chardev",
@@ -228,7 +228,17 @@ fn add_port(qemu: &mut Command, name: &str, pipe: &PipeWriter) -> Result<()> {
             "-device",
             &format!("virtserialport,chardev={name},name={name}"),
         ]);
-    Ok(())
+}
+
+/// Leaves a pipe open to a command, under the number returned, and to no other: machines are started
+/// beside each other, and one that had another's pipe would keep it from ending.
+fn pass_on(command: &mut Command, pipe: PipeWriter) -> RawFd {
+    let fd = pipe.as_raw_fd();
+    // SAFETY: between fork and exec, the closure makes one system call and allocates nothing.
+    unsafe {
+        command.pre_exec(move || Ok(fcntl_setfd(&pipe, FdFlags::empty())?));
+    }
+    fd
 }
 
 /// A path as part of an option: QEMU wants commas doubled.
@@ -276,7 +286,33 @@ fn receive(from: PipeReader) -> Receiver<Report> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
     use super::*;
+
+    #[test]
+    fn a_pipe_ends_with_its_command_whatever_starts_beside() -> Result<()> {
+        let (mut from, to) = io::pipe()?;
+        let mut command = Command::new("sh");
+        let fd = pass_on(&mut command, to);
+        command.args(["-c", &format!("echo here > /dev/fd/{fd}")]);
+        // Started when the pipe is ready to be passed on, as another machine can be.
+        let mut beside = Command::new("cat").stdin(Stdio::piped()).spawn()?;
+        let mut child = command.spawn()?;
+        drop(command);
+        assert!(child.wait()?.success());
+        let mut read = [0; 5];
+        from.read_exact(&mut read)?;
+        assert_eq!(read, *b"here\n");
+        let mut end = [PollFd::new(&from, PollFlags::IN)];
+        poll(&mut end, Some(&Timespec::default()))?;
+        assert!(end[0].revents().contains(PollFlags::HUP));
+        drop(beside.stdin.take());
+        assert!(beside.wait()?.success());
+        Ok(())
+    }
 
     #[test]
     fn a_console_is_shown_from_where_the_trouble_began() {
