@@ -25,8 +25,8 @@ pub enum EventKind {
     FileMore = 5,
     /// A process has mapped code: [`CodeEvent`].
     Code = 6,
-    /// It is asked where the return address of a place is: [`CodeEvent`].
-    Place = 7,
+    /// A stack was taken whose [rules](crate::stack::UnwindRule) are not all known: [`StackEvent`].
+    Stack = 7,
 }
 
 /// What every event begins with.
@@ -85,22 +85,51 @@ pub struct FileEvent {
     pub filesystem: [u8; 16],
 }
 
-/// A mapping of code, or a place in one.
+/// A mapping of code.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct CodeEvent {
     /// Kind; no text.
     pub header: EventHeader,
-    /// `Code`: the process, as in [`RowKey`](crate::RowKey).
+    /// The process, as in [`RowKey`](crate::RowKey).
     pub process: u64,
     /// The mapping's first address.
     pub start: u64,
     /// The address after its last.
     pub end: u64,
-    /// `Code`: what is mapped at `start`. `Place`: the place.
+    /// What is mapped at `start`.
     pub place: CodePlace,
 }
 
+/// Of how much of its stack a [`StackEvent`] tells: a multiple of [`STACK_PIECE_BYTES`].
+pub const STACK_BYTES: usize = 8192;
+/// What is read of the stack at once.
+pub const STACK_PIECE_BYTES: usize = 512;
+
+/// What is on the stack where a frame's rule is not known, for user space to find its callers.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct StackEvent {
+    /// Kind, and how many of `bytes` are known.
+    pub header: EventHeader,
+    /// The process, as in [`RowKey`](crate::RowKey).
+    pub process: u64,
+    /// The stack, by its number in `FRAMES`.
+    pub number: u64,
+    /// The frame's instruction: an address in the call that it has made.
+    pub instruction: u64,
+    /// Where in a file that is.
+    pub place: CodePlace,
+    /// The frame's stack pointer: the address of `bytes`.
+    pub stack_pointer: u64,
+    /// What is in the register of the frame pointer.
+    pub frame_pointer: u64,
+    /// What is on the stack, from the stack pointer up.
+    pub bytes: [u8; STACK_BYTES],
+}
+
+const _: () = assert!(size_of::<StackEvent>() == 72 + STACK_BYTES && align_of::<StackEvent>() == 8);
+const _: () = assert!(STACK_BYTES.is_multiple_of(STACK_PIECE_BYTES));
 const _: () = assert!(size_of::<CodeEvent>() == 56 && align_of::<CodeEvent>() == 8);
 const _: () = assert!(size_of::<EventHeader>() == 8);
 const _: () = assert!(size_of::<ProcessEvent>() == 64 && align_of::<ProcessEvent>() == 8);

@@ -11,15 +11,16 @@ pub const STACK_BLOCK: usize = 8;
 pub struct Frames {
     /// How many frames there are.
     pub count: u64,
-    /// The address that the innermost function returns to, where the chain of frame pointers leaves
-    /// its caller out; 0: it does not. With [`GUESSED`], it is not known yet whether it does.
-    pub caller: u64,
+    /// The frame of which no rule was known yet, so that its caller was found by the frame pointer
+    /// and may not be its caller: a [`StackEvent`](crate::StackEvent) with the stack's number tells
+    /// more. [`ALL_KNOWN`]: there is none.
+    pub unknown: u64,
     /// The instruction and the return addresses outwards from it, and unspecified words after them.
     pub addresses: [u64; STACK_FRAMES + STACK_BLOCK],
 }
 
-/// In [`Frames::caller`]: the return address is taken to be the stack's last word.
-pub const GUESSED: u64 = 1 << 63;
+/// In [`Frames::unknown`]: the rules of all frames were known.
+pub const ALL_KNOWN: u64 = u64::MAX;
 
 /// How many different stacks are kept: entries of the `FRAMES` map.
 pub const FRAMES_SLOTS: u32 = 8_192;
@@ -69,7 +70,7 @@ pub struct StackWork {
     pub disk_wait_ns: u64,
 }
 
-/// A place in a file's code: a key of the `CALLERS` map.
+/// A place in a file's code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct CodePlace {
@@ -79,14 +80,105 @@ pub struct CodePlace {
     pub offset: u64,
 }
 
-/// How many places are kept: entries of the `CALLERS` map.
-pub const CALLERS_SLOTS: u32 = 16_384;
+impl CodePlace {
+    /// What it is made of.
+    #[must_use]
+    pub const fn words(self) -> [u64; 3] {
+        let file = self.file;
+        let rest = file.device as u64 | (file.generation as u64) << 32;
+        [file.inode, rest, self.offset]
+    }
 
-/// In the `CALLERS` map: it has been asked where the return address of a place is.
-pub const CALLER_ASKED: u64 = 0;
-/// In the same: the frame pointers lead to it. Any other value says how many bytes above the stack
-/// pointer it ends.
-pub const CALLER_BY_FRAME_POINTER: u64 = u64::MAX;
+    /// The first entry of the `RULES` map in which its rule may be.
+    #[must_use]
+    pub const fn first_slot(self) -> u32 {
+        let [inode, rest, offset] = self.words();
+        mix(mix(inode, rest), offset) as u32 & (RULES_SLOTS - 1)
+    }
+}
+
+/// Mixes a word into a number.
+#[must_use]
+pub const fn mix(number: u64, word: u64) -> u64 {
+    /// An odd number without a pattern: 2^64 over the golden ratio.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let number = (number ^ word).wrapping_mul(FACTOR);
+    number ^ number >> 29
+}
+
+/// How many places' rules are kept: entries of the `RULES` map, an array that user space fills in memory
+/// that both share. A power of two.
+pub const RULES_SLOTS: u32 = 32_768;
+/// In how many entries a place's rule may be, one after the other.
+pub const RULES_TRIES: u32 = 8;
+
+/// An entry of the `RULES` map.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct RuleSlot {
+    /// The place.
+    pub place: CodePlace,
+    /// Its rule, which is written last. [`UnwindRule::UNKNOWN`]: nothing is here.
+    pub rule: UnwindRule,
+}
+
+/// How many each CPU remembers by their addresses: entries of the `REMEMBERED` map.
+pub const REMEMBERED_SLOTS: u32 = 2_048;
+
+/// How to get from a place in a function to the function's caller (x86-64).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct UnwindRule(u64);
+
+/// Where `ucontext.uc_mcontext.rbp` is, in bytes (arch/x86/include/uapi/asm/sigcontext.h).
+pub const SIGNAL_FRAME_POINTER: u64 = 120;
+/// Where `ucontext.uc_mcontext.rsp` is; `rip` is next.
+pub const SIGNAL_STACK_POINTER: u64 = 160;
+
+impl UnwindRule {
+    /// It is not known yet.
+    pub const UNKNOWN: Self = Self(0);
+    /// The frame pointer leads to the caller, or nothing is known.
+    pub const FRAME_POINTER: Self = Self(1);
+    /// Nothing has called this function, such as a program's `_start`.
+    pub const END: Self = Self(2);
+
+    /// A signal handler returns here. Above the stack pointer are the registers of what it interrupted:
+    /// `ucontext` (include/uapi/asm-generic/ucontext.h), at [`SIGNAL_FRAME_POINTER`] and
+    /// [`SIGNAL_STACK_POINTER`], with the instruction after that.
+    pub const SIGNAL: Self = Self(3);
+
+    /// The return address ends `frame_bytes` above the stack pointer, at least 8. `saved_bytes` below
+    /// that is the caller's frame pointer; 0: it is in its register still.
+    #[must_use]
+    pub const fn by_stack_pointer(frame_bytes: u32, saved_bytes: u32) -> Self {
+        Self(frame_bytes as u64 | (saved_bytes as u64) << 32)
+    }
+
+    /// As a number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// From [`Self::number`].
+    #[must_use]
+    pub const fn of_number(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// See [`Self::by_stack_pointer`].
+    #[must_use]
+    pub const fn frame_bytes(self) -> u64 {
+        self.0 & 0xffff_ffff
+    }
+
+    /// See [`Self::by_stack_pointer`].
+    #[must_use]
+    pub const fn saved_bytes(self) -> u64 {
+        self.0 >> 32
+    }
+}
 
 /// Frames that are kept of where in the kernel a copy is made: the innermost ones.
 pub const COPY_FRAMES: usize = 24;
@@ -117,10 +209,6 @@ pub struct ThreadStacks {
     pub ahead: [u64; 2],
     /// The stacks with which the thread waits for the disk: the program's, and the kernel's.
     pub wait: [u64; 2],
-    /// The program's instruction whose caller was looked up last.
-    pub instruction: u64,
-    /// What [`CALLERS_SLOTS`]'s map says of it.
-    pub caller_at: u64,
     /// 1 while a stack is taken: reading it may raise faults that are nobody's.
     pub taking: u64,
     /// Bytes of `copying` that are known.
@@ -138,4 +226,5 @@ const _: () = assert!(size_of::<Frames>() == 1_040 && align_of::<Frames>() == 8)
 const _: () = assert!((STACK_FRAMES + STACK_BLOCK).is_power_of_two());
 const _: () = assert!(size_of::<StackKey>() == 32 && align_of::<StackKey>() == 8);
 const _: () = assert!(size_of::<StackWork>() == 80);
+const _: () = assert!(size_of::<RuleSlot>() == 32);
 const _: () = assert!(size_of::<CodePlace>() == 24 && align_of::<CodePlace>() == 8);

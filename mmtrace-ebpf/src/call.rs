@@ -27,6 +27,7 @@ use crate::{
     maps::{CALLS, DIRECT, OTHER, READ, STARTED_NS, WRITE, generations, lose},
     process, special, stack,
     thread::{self, now_ns},
+    unwind,
 };
 
 #[cfg(bpf_target_arch = "aarch64")]
@@ -371,8 +372,8 @@ pub extern "C" fn mmtrace_name_program(instruction: u64) -> u32 {
     }
     let tid = bpf_get_current_pid_tgid() as u32;
     let process = thread::by_tid(tid).map_or(0, |thread| thread.process);
-    stack::mapped(process, code);
-    stack::mapped(process, loads);
+    unwind::mapped(process, code);
+    unwind::mapped(process, loads);
     0
 }
 
@@ -408,7 +409,7 @@ pub extern "C" fn mmtrace_note_mapping(tid: u32, address: u64) -> u32 {
     let mm = pointer(thread::current_task(), kernel!(task_mm));
     let vma = mapping::mmtrace_find(mm, address);
     file::note_mapping(thread.call.file_pointer, vma);
-    stack::mapped(thread.process, vma);
+    unwind::mapped(thread.process, vma);
     0
 }
 

@@ -25,6 +25,7 @@ mod sample;
 mod special;
 mod stack;
 mod thread;
+mod unwind;
 mod uring;
 
 use aya_ebpf::{

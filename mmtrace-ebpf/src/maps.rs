@@ -106,9 +106,12 @@ pub(crate) fn watched_calls(path: u32) -> Option<*mut WatchedCalls> {
 #[map]
 pub(crate) static LOST: Array<u64> = Array::with_max_entries(Lost::ALL.len() as u32, 0);
 
-/// Starts and ends of processes, and names of files.
+/// Starts and ends of processes, names of files, and what is asked of user space.
 #[map]
-pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+/// The size of [`EVENTS`].
+pub(crate) const EVENTS_BYTES: u32 = 8 << 20;
 
 /// Counts a loss.
 pub(crate) fn lose(what: Lost) {

@@ -70,7 +70,6 @@ pub(crate) fn executed(ctx: &impl EbpfContext, old_tid: u32) {
     fault::settle(thread);
     thread.fd.fd = -1;
     thread.mapping.end = 0;
-    thread.stacks.instruction = 0;
     thread.unnamed = 1;
     if let Some(generations) = generations(thread.tgid) {
         generations.fds = generations.fds.wrapping_add(1);

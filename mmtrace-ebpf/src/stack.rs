@@ -5,35 +5,30 @@
 //! as makes looking cheap: a single one where they come slowly. Block requests and waits are all
 //! looked at.
 //!
-//! The program's callers are found by frame pointers. A function that keeps none, such as the C
-//! library's `read`, hides its caller that way: the chain leads on from the caller's frame. User
-//! space looks up in the function's unwinding information how far above the stack pointer its return
-//! address is, and puts that into [`CALLERS`]; the place is asked for when it is seen first.
+//! Who has called in the program, [`unwind`] finds.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{
-        bpf_get_current_task_btf, bpf_get_prandom_u32, bpf_task_pt_regs, generated::bpf_get_stack,
-    },
+    helpers::{bpf_get_prandom_u32, generated::bpf_get_stack},
     macros::map,
     maps::{Array, HashMap, PerCpuArray},
 };
 use mmtrace_common::{
-    CALIBRATION_PROCESS, CodeEvent, EventHeader, EventKind, Lost, Thread,
+    CALIBRATION_PROCESS, Lost, Thread,
     stack::{
-        CALLER_ASKED, CALLER_BY_FRAME_POINTER, CALLERS_SLOTS, COPY_FRAMES, CodePlace, FRAMES_SLOTS,
-        Frames, GUESSED, STACK_BLOCK, STACK_FRAMES, STACK_SLOTS, StackKey, StackWork,
+        ALL_KNOWN, COPY_FRAMES, FRAMES_SLOTS, Frames, STACK_BLOCK, STACK_FRAMES, STACK_SLOTS,
+        StackKey, StackWork, mix,
     },
 };
 
 use crate::{
     account::{BPF_NOEXIST, Slot, entry},
-    ahead, file,
-    kernel::{kernel, pointer, read, read_user},
-    mapping,
-    maps::{self, EVENTS, atomic_add, lose},
+    ahead,
+    kernel::kernel,
+    maps::{self, atomic_add, lose},
     thread::{self, now_ns},
+    unwind::{self, Walk},
 };
 
 /// The different stacks, by a number made of their addresses. User space makes it and the next two
@@ -45,10 +40,6 @@ static FRAMES: HashMap<u64, Frames> = HashMap::with_max_entries(FRAMES_SLOTS, 0)
 #[map]
 static STACKS: HashMap<StackKey, StackWork> = HashMap::with_max_entries(STACK_SLOTS, 0);
 
-/// Where a function that keeps no frame pointer has its return address, by its instruction.
-#[map]
-static CALLERS: HashMap<CodePlace, u64> = HashMap::with_max_entries(CALLERS_SLOTS, 0);
-
 /// How many stacks were taken.
 #[map]
 static STACKS_TAKEN: Array<u64> = Array::with_max_entries(1, 0);
@@ -56,7 +47,7 @@ static STACKS_TAKEN: Array<u64> = Array::with_max_entries(1, 0);
 /// Where stacks are put together. Programs of one kind do not interrupt each other on a CPU, those
 /// of several kinds may.
 #[map]
-static SCRATCH: PerCpuArray<Frames> = PerCpuArray::with_max_entries(Kind::ALL, 0);
+pub(crate) static SCRATCH: PerCpuArray<Walk> = PerCpuArray::with_max_entries(Kind::ALL, 0);
 
 /// In which program a stack is taken.
 #[derive(Clone, Copy)]
@@ -69,7 +60,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: u32 = 5;
+    pub(crate) const ALL: u32 = 5;
 }
 
 /// Whether stacks are taken of what this thread does.
@@ -345,15 +336,11 @@ const USER_STACK: u64 = 1 << 8;
 #[inline(always)]
 fn of_program(ctx: *mut c_void, thread: &mut Thread, kind: Kind) -> u64 {
     set_taking(thread, 1);
-    let number = match take(ctx, kind, USER_STACK) {
-        Some(frames) => {
-            let instruction = frames.addresses[0];
-            frames.caller = thread::elsewhere(thread, |tid| {
-                mmtrace_caller(tid, instruction, stack_pointer())
-            });
-            mmtrace_keep(kind as u32)
-        }
-        None => 0,
+    let unwound = thread::elsewhere(thread, |tid| unwind::mmtrace_unwind(kind as u32, tid));
+    let number = if unwound != 0 || take(ctx, kind, USER_STACK) {
+        mmtrace_keep(kind as u32)
+    } else {
+        0
     };
     set_taking(thread, 0);
     number
@@ -368,33 +355,38 @@ fn set_taking(thread: &mut Thread, taking: u64) {
 /// The number of the kernel's present stack; 0 if there is none.
 #[inline(always)]
 fn of_kernel(ctx: *mut c_void, kind: Kind) -> u64 {
-    let Some(frames) = take(ctx, kind, 0) else {
-        return 0;
-    };
-    frames.caller = 0;
-    mmtrace_keep(kind as u32)
+    if take(ctx, kind, 0) {
+        mmtrace_keep(kind as u32)
+    } else {
+        0
+    }
 }
 
-/// Takes the present stack into the scratch space of this kind of program.
+/// Has the kernel take the present stack, by frame pointers if it is the program's, into the scratch
+/// space of this kind of program; says whether there is one.
 #[inline(always)]
-fn take(ctx: *mut c_void, kind: Kind, flags: u64) -> Option<&'static mut Frames> {
-    let frames = SCRATCH.get_ptr_mut(kind as u32)?;
+fn take(ctx: *mut c_void, kind: Kind, flags: u64) -> bool {
+    let Some(walk) = SCRATCH.get_ptr_mut(kind as u32) else {
+        return false;
+    };
     // SAFETY: this CPU's own entry, for this kind of program.
-    let frames = unsafe { &mut *frames };
+    let walk = unsafe { &mut *walk };
     // SAFETY: writes into the field at most; the context is this program's.
     let bytes = unsafe {
         bpf_get_stack(
             ctx.cast(),
-            (&raw mut frames.addresses).cast(),
+            (&raw mut walk.frames.addresses).cast(),
             (STACK_FRAMES * size_of::<u64>()) as u32,
             flags,
         )
     };
     if bytes <= 0 {
-        return None;
+        return false;
     }
-    frames.count = bytes as u64 / size_of::<u64>() as u64;
-    Some(frames)
+    walk.frames.count = bytes as u64 / size_of::<u64>() as u64;
+    walk.frames.unknown = ALL_KNOWN;
+    walk.mark = 0;
+    true
 }
 
 /// Keeps where the current call's copy was made; gives its number.
@@ -404,16 +396,17 @@ pub extern "C" fn mmtrace_keep_copying(tid: u32) -> u64 {
     let Some(thread) = thread::by_tid(tid) else {
         return 0;
     };
-    let Some(frames) = SCRATCH.get_ptr_mut(Kind::Copy as u32) else {
+    let Some(walk) = SCRATCH.get_ptr_mut(Kind::Copy as u32) else {
         return 0;
     };
     // SAFETY: this CPU's own entry, for what is done at the end of a call.
-    let frames = unsafe { &mut *frames };
+    let walk = unsafe { &mut *walk };
     for index in 0..COPY_FRAMES {
-        frames.addresses[index] = thread.stacks.copying[index];
+        walk.frames.addresses[index] = thread.stacks.copying[index];
     }
-    frames.count = thread.stacks.copying_bytes / size_of::<u64>() as u64;
-    frames.caller = 0;
+    walk.frames.count = thread.stacks.copying_bytes / size_of::<u64>() as u64;
+    walk.frames.unknown = ALL_KNOWN;
+    walk.mark = 0;
     mmtrace_keep(Kind::Copy as u32)
 }
 
@@ -421,11 +414,12 @@ pub extern "C" fn mmtrace_keep_copying(tid: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_keep(kind: u32) -> u64 {
-    let Some(frames) = SCRATCH.get_ptr_mut(kind) else {
+    let Some(walk) = SCRATCH.get_ptr_mut(kind) else {
         return 0;
     };
     // SAFETY: this CPU's own entry, for this kind of program.
-    let frames = unsafe { &mut *frames };
+    let walk = unsafe { &mut *walk };
+    let frames = &mut walk.frames;
     let count = frames.count as usize;
     if count == 0 || count > STACK_FRAMES {
         return 0;
@@ -433,7 +427,7 @@ pub extern "C" fn mmtrace_keep(kind: u32) -> u64 {
     for index in 0..STACK_BLOCK {
         frames.addresses[count + index] = 0;
     }
-    let mut number = frames.caller ^ (count as u64) << 48;
+    let mut number = walk.mark ^ (count as u64) << 48;
     for block in 0..STACK_FRAMES.div_ceil(STACK_BLOCK) {
         if block * STACK_BLOCK >= count {
             break;
@@ -443,7 +437,10 @@ pub extern "C" fn mmtrace_keep(kind: u32) -> u64 {
     // 0 stands for none.
     number |= u64::from(number == 0);
     if FRAMES.get_ptr_mut(number).is_none() {
-        let _exists = FRAMES.insert(number, frames, BPF_NOEXIST);
+        let new = FRAMES.insert(number, &walk.frames, BPF_NOEXIST).is_ok();
+        if new && walk.mark != 0 {
+            unwind::mmtrace_tell_stack(kind, number);
+        }
         if FRAMES.get_ptr_mut(number).is_none() {
             lose(Lost::Stacks);
             return 0;
@@ -456,161 +453,15 @@ pub extern "C" fn mmtrace_keep(kind: u32) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_mix(kind: u32, block: u32, number: u64) -> u64 {
-    /// An odd number without a pattern: 2^64 over the golden ratio.
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let Some(frames) = SCRATCH.get_ptr_mut(kind) else {
+    let Some(walk) = SCRATCH.get_ptr(kind) else {
         return 0;
     };
     // SAFETY: this CPU's own entry, for this kind of program.
-    let frames = unsafe { &*frames };
+    let frames = unsafe { &(*walk).frames };
     let first = (block as usize * STACK_BLOCK) & (STACK_FRAMES + STACK_BLOCK - 1);
     let mut number = number;
     for index in 0..STACK_BLOCK {
-        number = (number ^ frames.addresses[first + index]).wrapping_mul(FACTOR);
-        number ^= number >> 29;
+        number = mix(number, frames.addresses[first + index]);
     }
     number
-}
-
-/// The return address of the function at an instruction of the current program, where the frame
-/// pointers would leave its caller out; else 0.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn mmtrace_caller(tid: u32, instruction: u64, stack_pointer: u64) -> u64 {
-    let Some(thread) = thread::by_tid(tid) else {
-        return 0;
-    };
-    if thread.stacks.instruction != instruction {
-        let at = thread::elsewhere(thread, |_| mmtrace_caller_at(instruction));
-        if at == CALLER_ASKED && stack_pointer == 0 {
-            return 0;
-        }
-        if at == CALLER_ASKED {
-            // As for most functions that make a system call. User space will know better.
-            return user_word(stack_pointer) | GUESSED;
-        }
-        thread.stacks.instruction = instruction;
-        thread.stacks.caller_at = at;
-    }
-    let at = thread.stacks.caller_at;
-    if at == CALLER_BY_FRAME_POINTER || stack_pointer == 0 {
-        return 0;
-    }
-    user_word(stack_pointer + at - 8)
-}
-
-/// A word of the current process's memory below 2^63; 0 if it is not there.
-#[inline(always)]
-fn user_word(address: u64) -> u64 {
-    read_user::<u64>(address) & !GUESSED
-}
-
-/// What [`CALLERS`] says of an instruction of the current program; asks, if it says nothing.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn mmtrace_caller_at(instruction: u64) -> u64 {
-    let mm = pointer(thread::current_task(), kernel!(task_mm));
-    let vma = mapping::mmtrace_find(mm, instruction);
-    let mapped = pointer(vma, kernel!(vma_file));
-    if vma == 0 || mapped == 0 {
-        return CALLER_BY_FRAME_POINTER;
-    }
-    let into = instruction - pointer(vma, kernel!(vma_start));
-    let place = CodePlace {
-        file: file::key_of_inode(file::inode_of(mapped)),
-        offset: into + (pointer(vma, kernel!(vma_pgoff)) << kernel!(page_shift)),
-    };
-    // SAFETY: copied at once; nothing is ever deleted from the map.
-    if let Some(at) = unsafe { CALLERS.get(place) } {
-        return *at;
-    }
-    if CALLERS.insert(&place, &CALLER_ASKED, BPF_NOEXIST).is_ok() {
-        mmtrace_tell_code(EventKind::Place as u32, 0, vma, place.offset);
-    }
-    CALLER_ASKED
-}
-
-/// Tells of code that the current process has mapped, if it is code.
-#[inline(always)]
-pub(crate) fn mapped(process: u64, vma: u64) {
-    if kernel!(stacks) != 0 && process != CALIBRATION_PROCESS {
-        mmtrace_code_mapped(process, vma);
-    }
-}
-
-/// As [`mapped`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn mmtrace_code_mapped(process: u64, vma: u64) -> u32 {
-    const VM_EXEC: u64 = 4;
-    let mapped = pointer(vma, kernel!(vma_file));
-    if mapped != 0 && pointer(vma, kernel!(vma_flags)) & VM_EXEC != 0 {
-        let offset = pointer(vma, kernel!(vma_pgoff)) << kernel!(page_shift);
-        mmtrace_tell_code(EventKind::Code as u32, process, vma, offset);
-    }
-    0
-}
-
-/// Tells of a mapping of code, or of a place in it: the one at this offset of its file. In a function
-/// of its own for the space on the stack, of which all in a chain of calls have 512 bytes together.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn mmtrace_tell_code(kind: u32, process: u64, vma: u64, offset: u64) -> u32 {
-    let event = CodeEvent {
-        header: EventHeader {
-            kind,
-            text_bytes: 0,
-        },
-        process,
-        start: pointer(vma, kernel!(vma_start)),
-        end: pointer(vma, kernel!(vma_end)),
-        place: CodePlace {
-            file: file::key_of_inode(file::inode_of(pointer(vma, kernel!(vma_file)))),
-            offset,
-        },
-    };
-    if EVENTS.output::<CodeEvent>(&event, 0).is_err() {
-        lose(Lost::Code);
-    }
-    0
-}
-
-/// The current thread's stack pointer in user mode; 0 where it is not known.
-#[inline(always)]
-fn stack_pointer() -> u64 {
-    /// `pt_regs.sp`.
-    #[cfg(not(bpf_target_arch = "aarch64"))]
-    const STACK_POINTER: u32 = 152;
-    /// `user_pt_regs.sp`.
-    #[cfg(bpf_target_arch = "aarch64")]
-    const STACK_POINTER: u32 = 248;
-    let registers = if kernel!(task_pt_regs) != 0 {
-        // SAFETY: the current task always exists.
-        unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) as u64 }
-    } else {
-        on_kernel_stack()
-    };
-    read(registers, STACK_POINTER)
-}
-
-/// Where the current thread's registers in user mode are: at the upper end of its kernel stack
-/// (`task_pt_regs` in arch/x86/include/asm/processor.h; without the room above them that kernels with
-/// FRED leave, which are newer than those that this is for). 0 if what is there are not such
-/// registers.
-#[inline(always)]
-fn on_kernel_stack() -> u64 {
-    /// `THREAD_SIZE`.
-    const STACK_BYTES: u64 = 16_384;
-    /// Bytes of `struct pt_regs`.
-    const REGISTERS_BYTES: u64 = 168;
-    /// `pt_regs.cs`, and its value in 64-bit programs, `__USER_CS`.
-    const CODE_SEGMENT: u32 = 136;
-    const USER_CODE: u64 = 0x33;
-    let stack = pointer(thread::current_task(), kernel!(task_stack));
-    let registers = stack + STACK_BYTES - REGISTERS_BYTES;
-    if read::<u64>(registers, CODE_SEGMENT) == USER_CODE {
-        registers
-    } else {
-        0
-    }
 }

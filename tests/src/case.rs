@@ -192,7 +192,7 @@ pub(crate) enum Need {
     Program(&'static str),
     /// A program, and strace to know what it reads.
     Traced(&'static str),
-    /// A python3 that can tell names of its functions, and keeps frame pointers.
+    /// A python3 that can tell names of its functions.
     PythonPerf,
     /// A disk that nothing uses, to be read.
     SpareDisk,

@@ -209,15 +209,13 @@ fn try_strace() -> anyhow::Result<()> {
 fn try_python() -> anyhow::Result<()> {
     const SCRIPT: &str = "
 import sys, sysconfig
-flags = sysconfig.get_config_var('CFLAGS') or ''
-perf = hasattr(sys, 'activate_stack_trampoline')
-sys.exit(not (perf and '-fno-omit-frame-pointer' in flags))
+sys.exit(not sysconfig.get_config_var('PY_HAVE_PERF_TRAMPOLINE'))
 ";
     let python = find_program("python3").context("python3 is not installed")?;
     let status = Command::new(python).args(["-S", "-c", SCRIPT]).status()?;
     ensure!(
         status.success(),
-        "python3 is older than 3.12, or was compiled without frame pointers"
+        "python3 cannot tell names of its functions: that is new in 3.12"
     );
     Ok(())
 }

@@ -1,79 +1,70 @@
 //! The code that programs have mapped: what their addresses mean.
 
 use std::{
-    cell::OnceCell,
-    collections::{BTreeMap, BTreeSet, HashMap},
-    ffi::OsStr,
-    fs::{File, OpenOptions},
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{MetadataExt as _, OpenOptionsExt as _},
-    },
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
-use aya::maps::{HashMap as BpfHashMap, MapData};
+use anyhow::Result;
+use aya::Ebpf;
 use mmtrace_common::{
-    CodeEvent, FileKey,
-    stack::{CALLER_BY_FRAME_POINTER, CodePlace},
+    CodeEvent, FileKey, StackEvent,
+    stack::{
+        CodePlace, RULES_SLOTS, RULES_TRIES, RuleSlot, SIGNAL_FRAME_POINTER, SIGNAL_STACK_POINTER,
+        STACK_FRAMES, UnwindRule,
+    },
 };
 
 use super::{
-    elf::{self, Segment},
     events::{FileSeen, ProcessSeen},
-    go,
+    module::{Mapping, Mappings, Module},
     perf_map::PerfMaps,
-    unwinding::Unwinding,
+    shared::Shared,
 };
-use crate::page_cache::page_bytes;
 
-/// A mapping of code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mapping {
-    /// The address after its last.
-    end: u64,
-    /// What is mapped at its first.
-    place: CodePlace,
+/// Who has called a function.
+pub(super) struct Callers {
+    /// Where they are returned to, outwards.
+    pub addresses: Vec<u64>,
+    /// Whether what was told of the stack reached to the last of them.
+    pub whole: bool,
 }
 
-/// The mappings of one process, by their first address.
-type Mappings = BTreeMap<u64, Mapping>;
-
-/// A file with code.
-pub(super) struct Module {
-    /// Open from when it was seen first, so that it may be replaced or deleted.
-    pub file: File,
-    /// Its name without directories.
-    pub name: String,
-    /// None, if it is no ELF file.
-    segments: Vec<Segment>,
-    unwinding: Option<Unwinding>,
-    /// What a Go program knows of itself, once it was asked for.
-    go: OnceCell<Option<go::Functions>>,
-    /// Places that were asked for, and the answers.
-    callers: HashMap<u64, u64>,
-}
+/// How large stacks are, mostly: what is further away is none of the stack's.
+const LARGEST_STACK_BYTES: u64 = 8 << 20;
 
 /// What is known of the programs' code.
 #[derive(Default)]
 pub(super) struct Code {
-    /// Where the kernel programs look answers up; `None` if stacks are not wanted.
-    answers: Option<BpfHashMap<MapData, CodePlace, u64>>,
+    /// Where the kernel programs look rules up, an array of [`RuleSlot`]; `None` if stacks are not
+    /// wanted.
+    rules: Option<Shared>,
     processes: HashMap<u64, Rc<Mappings>>,
     modules: HashMap<FileKey, Module>,
+    /// The places whose rules were put there.
+    rules_told: HashSet<CodePlace>,
+    /// How many of them there was no room for.
+    rules_left_out: usize,
+    /// Callers in stacks that were told, by the stack's number.
+    unwound: HashMap<u64, Callers>,
     /// What programs tell of code that they make; `None` if stacks are not wanted.
     perf_maps: Option<PerfMaps>,
 }
 
 impl Code {
-    /// That answers where the kernel programs look.
-    pub(super) fn new(answers: BpfHashMap<MapData, CodePlace, u64>) -> Self {
-        Self {
-            answers: Some(answers),
+    /// That puts rules where the kernel programs look.
+    ///
+    /// # Errors
+    ///
+    /// If they have no such place.
+    pub(super) fn new(ebpf: &Ebpf) -> Result<Self> {
+        let words = RULES_SLOTS as usize * SLOT_WORDS;
+        Ok(Self {
+            rules: Some(Shared::new(ebpf, "RULES", words)?),
             perf_maps: Some(PerfMaps::new()),
             ..Self::default()
-        }
+        })
     }
 
     /// A process has been made, which has its parent's code.
@@ -123,13 +114,91 @@ impl Code {
         }
     }
 
-    /// Answers where the return address of a place is.
-    pub(super) fn asked(&mut self, place: CodePlace) {
-        let at = self.caller_at(place);
-        if let Some(answers) = &mut self.answers {
-            // Without an answer the kernel programs go on guessing, which the stacks tell.
-            let _ = answers.insert(place, at, 0);
+    /// As [`Unwinding::rule_at`], of a place in a file, which the kernel programs know from now on too.
+    fn tell_rule(&mut self, place: CodePlace) -> Option<UnwindRule> {
+        let rule = self.rule(place);
+        if self.rules_told.insert(place)
+            && let Some(rules) = &self.rules
+        {
+            let rule = rule.unwrap_or(UnwindRule::FRAME_POINTER);
+            if !put(rules, place, rule) {
+                self.rules_left_out += 1;
+            }
         }
+        rule
+    }
+
+    /// Places whose rules the kernel programs have no room for.
+    pub(super) fn rules_left_out(&self) -> usize {
+        self.rules_left_out
+    }
+
+    /// What is on a stack of which the kernel programs do not know all rules.
+    pub(super) fn stack_told(&mut self, event: &StackEvent) {
+        let callers = self.callers(event);
+        self.unwound.insert(event.number, callers);
+    }
+
+    /// The callers of the function where a stack was told. The kernel programs know the rules on the way
+    /// from now on.
+    fn callers(&mut self, event: &StackEvent) -> Callers {
+        let known = (event.header.text_bytes as usize).min(event.bytes.len());
+        let word = |address: u64| {
+            let at = usize::try_from(address.checked_sub(event.stack_pointer)?).ok()?;
+            let bytes = event.bytes[..known].get(at..at.checked_add(8)?)?;
+            Some(u64::from_le_bytes(bytes.try_into().ok()?)).filter(|word| *word != 0)
+        };
+        let end = event.stack_pointer.saturating_add(known as u64);
+        let (mut stack_pointer, mut frame_pointer) = (event.stack_pointer, event.frame_pointer);
+        let mut instruction = event.instruction;
+        let mut callers = Vec::new();
+        let mut whole = true;
+        let is_beyond = |address: u64| address > end && address - end < LARGEST_STACK_BYTES;
+        while callers.len() < STACK_FRAMES {
+            let place = if callers.is_empty() {
+                Some(event.place)
+            } else {
+                self.find(event.process, instruction)
+            };
+            let rule = place.and_then(|place| self.tell_rule(place));
+            let caller = match rule.unwrap_or(UnwindRule::FRAME_POINTER) {
+                UnwindRule::END => None,
+                UnwindRule::FRAME_POINTER => {
+                    stack_pointer = frame_pointer.wrapping_add(16);
+                    frame_pointer = word(frame_pointer).unwrap_or(0);
+                    word(stack_pointer.wrapping_sub(8))
+                }
+                UnwindRule::SIGNAL => {
+                    let registers = stack_pointer;
+                    let register = |at| word(registers.wrapping_add(at)).unwrap_or(0);
+                    frame_pointer = register(SIGNAL_FRAME_POINTER);
+                    stack_pointer = register(SIGNAL_STACK_POINTER);
+                    word(registers.wrapping_add(SIGNAL_STACK_POINTER + 8))
+                }
+                rule => {
+                    stack_pointer = stack_pointer.wrapping_add(rule.frame_bytes());
+                    if rule.saved_bytes() != 0 {
+                        let saved = stack_pointer.wrapping_sub(rule.saved_bytes());
+                        frame_pointer = word(saved).unwrap_or(0);
+                    }
+                    word(stack_pointer.wrapping_sub(8))
+                }
+            };
+            whole = !is_beyond(stack_pointer);
+            let Some(caller) = caller else { break };
+            callers.push(caller);
+            // The call, of the place that it returns to.
+            instruction = caller - 1;
+        }
+        Callers {
+            addresses: callers,
+            whole,
+        }
+    }
+
+    /// The callers that were found of a stack that was told, by its number.
+    pub(super) fn unwound(&self, number: u64) -> Option<&Callers> {
+        self.unwound.get(&number)
     }
 
     /// Which place an address of a process is.
@@ -147,12 +216,17 @@ impl Code {
         self.modules.get(file)
     }
 
-    /// As [`Unwinding::caller_at`].
-    pub(super) fn caller_at(&mut self, place: CodePlace) -> u64 {
-        let module = self.modules.get_mut(&place.file);
-        module.map_or(CALLER_BY_FRAME_POINTER, |module| {
-            module.caller_at(place.offset)
-        })
+    /// As [`Unwinding::rule_at`], of a place in a file.
+    pub(super) fn rule(&mut self, place: CodePlace) -> Option<UnwindRule> {
+        self.modules.get_mut(&place.file)?.rule(place.offset)
+    }
+
+    /// The name of the file of a place, if it [may hide](Module::may_hide_callers) the callers there.
+    pub(super) fn hiding(&mut self, place: CodePlace) -> Option<String> {
+        let module = self.modules.get_mut(&place.file)?;
+        module
+            .may_hide_callers(place.offset)
+            .then(|| module.name.clone())
     }
 
     /// As [`PerfMaps::names`].
@@ -168,106 +242,150 @@ impl Code {
     }
 }
 
-impl Module {
-    /// Opens the file that a mapping is of: the very one as long as the process is there, else the
-    /// one that has its name now, if it is the same.
-    fn open(event: &CodeEvent, pid: u32, seen: &FileSeen) -> Option<Self> {
-        let path = seen.path();
-        let very = format!("/proc/{pid}/map_files/{:x}-{:x}", event.start, event.end);
-        let file = File::open(very).ok().or_else(|| {
-            // A name that the program chose: not to be waited for, whatever is there now.
-            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-            let mut options = OpenOptions::new();
-            let file = options
-                .read(true)
-                .custom_flags(flags)
-                .open(OsStr::from_bytes(&path));
-            let metadata = file.as_ref().ok()?.metadata().ok()?;
-            let same = metadata.is_file() && metadata.ino() == event.place.file.inode;
-            file.ok().filter(|_| same)
-        })?;
-        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(&path);
-        let read = elf::read(&file, |elf| (elf::segments(elf), Unwinding::of(elf)));
-        let (segments, unwinding) = read.unwrap_or_default();
-        Some(Self {
-            name: String::from_utf8_lossy(name).into_owned(),
-            segments,
-            unwinding,
-            go: OnceCell::new(),
-            callers: HashMap::new(),
-            file,
-        })
-    }
+/// Words of an entry of the kernel programs' rules: the place's, and the rule.
+const SLOT_WORDS: usize = size_of::<RuleSlot>() / size_of::<u64>();
 
-    /// Adds the file's other segments of code to where one of them is mapped: the kernel maps all of a
-    /// program, and tells of one.
-    fn add_siblings(&self, event: &CodeEvent, mappings: &mut Mappings) {
-        let page_bytes = page_bytes();
-        let page = |address: u64| address - address % page_bytes;
-        let mut code = self.segments.iter().filter(|segment| segment.code);
-        let Some(told) = code.find(|segment| page(segment.offset) == event.place.offset) else {
-            return;
-        };
-        let away = event.start.wrapping_sub(page(told.address));
-        for segment in self.segments.iter().filter(|segment| segment.code) {
-            let start = page(segment.address).wrapping_add(away);
-            let bytes = segment
-                .size_bytes
-                .saturating_add(segment.address % page_bytes);
-            let Some(end) = start
-                .checked_add(bytes)
-                .and_then(|end| end.checked_next_multiple_of(page_bytes))
-            else {
-                continue;
-            };
-            let before = mappings.range(..end).next_back();
-            if end > start && before.is_none_or(|(_, mapping)| mapping.end <= start) {
-                let place = CodePlace {
-                    offset: page(segment.offset),
-                    ..event.place
-                };
-                mappings.insert(start, Mapping { end, place });
+/// Puts a place's rule where the kernel programs look it up; says whether there is room for it.
+fn put(rules: &Shared, place: CodePlace, rule: UnwindRule) -> bool {
+    for slot in 0..RULES_TRIES {
+        let slot = (place.first_slot() + slot) & (RULES_SLOTS - 1);
+        let first_word = slot as usize * SLOT_WORDS;
+        let rule_word = rules.word(first_word + SLOT_WORDS - 1);
+        if rule_word.load(Ordering::Relaxed) == UnwindRule::UNKNOWN.number() {
+            for (index, word) in place.words().into_iter().enumerate() {
+                rules
+                    .word(first_word + index)
+                    .store(word, Ordering::Relaxed);
             }
+            // What has a rule is complete.
+            rule_word.store(rule.number(), Ordering::Release);
+            return true;
         }
     }
+    false
+}
 
-    /// Whether its addresses mean what the file says.
-    pub(super) fn has_code(&self) -> bool {
-        !self.segments.is_empty()
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::{
+        arch::asm,
+        fs::File,
+        hint::black_box,
+        os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
+    };
+
+    use mmtrace_common::{EventHeader, STACK_BYTES};
+
+    use super::*;
+
+    /// The code of this very program, as if it were process 1.
+    fn own_code() -> Code {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let own = std::env::current_exe().unwrap();
+        let of_own_code =
+            |line: &&str| line.contains(" r-xp ") && line.ends_with(own.to_str().unwrap());
+        let line = maps.lines().find(of_own_code).unwrap();
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        let (start, end) = words[0].split_once('-').unwrap();
+        let number = |digits| u64::from_str_radix(digits, 16).unwrap();
+        let event = CodeEvent {
+            process: 1,
+            start: number(start),
+            end: number(end),
+            place: CodePlace {
+                offset: number(words[2]),
+                ..CodePlace::default()
+            },
+            ..CodeEvent::default()
+        };
+        let process = ProcessSeen {
+            pid: std::process::id(),
+            ..ProcessSeen::default()
+        };
+        let names = own.as_os_str().as_bytes().split(|byte| *byte == b'/');
+        let names = names.rev().flat_map(|name| [name, b"\0"].concat());
+        let file = FileSeen {
+            names: names.collect(),
+            ..FileSeen::default()
+        };
+        let mut code = Code::default();
+        code.mapped(&event, Some(&process), Some(&file));
+        code
     }
 
-    /// The name of a function that has no symbol, at an offset of the file: what a Go program says
-    /// itself, else none.
-    pub(super) fn go_name(&self, offset: u64) -> Option<String> {
-        let address = self.address(offset)?;
-        let functions = self.go.get_or_init(|| go::Functions::of(&self.file));
-        functions.as_ref()?.name_at(address)
-    }
-
-    /// What a function without a name is called, at an offset of the file: by the file's name and where
-    /// the function begins.
-    pub(super) fn nameless(&self, offset: u64) -> String {
-        let unwinding = self.unwinding.as_ref();
-        let begins = unwinding.and_then(|unwinding| unwinding.function_at(self.address(offset)?));
-        match begins {
-            Some(begins) => format!("[{}+{begins:#x}]", self.name),
-            None => format!("[{}]", self.name),
+    /// Makes the event what the kernel programs would tell here of the stack, of which they know `known`
+    /// bytes.
+    #[inline(never)]
+    fn tell(event: &mut StackEvent, known: usize) -> usize {
+        // SAFETY: reads registers.
+        unsafe {
+            asm!(
+                "lea {}, [rip]", "mov {}, rsp", "mov {}, rbp",
+                out(reg) event.instruction, out(reg) event.stack_pointer, out(reg) event.frame_pointer,
+                options(nomem, nostack, preserves_flags),
+            );
         }
+        let memory = File::open("/proc/self/mem").unwrap();
+        let into = &mut event.bytes[..known];
+        memory.read_at(into, event.stack_pointer).unwrap()
     }
 
-    /// The address that the file gives to a place in it.
-    fn address(&self, offset: u64) -> Option<u64> {
-        let segment = Segment::find(&self.segments, offset)?;
-        segment.address.checked_add(offset - segment.offset)
+    /// Calls [`tell`], so that it is a caller.
+    #[inline(never)]
+    fn inner(event: &mut StackEvent, known: usize) -> usize {
+        black_box(tell(black_box(event), known))
     }
 
-    fn caller_at(&mut self, offset: u64) -> u64 {
-        let address = self.address(offset);
-        let unwinding = self.unwinding.as_ref().zip(address);
-        *self.callers.entry(offset).or_insert_with(|| {
-            unwinding.map_or(CALLER_BY_FRAME_POINTER, |(unwinding, address)| {
-                unwinding.caller_at(address)
-            })
-        })
+    /// Calls [`inner`], so that it is another.
+    #[inline(never)]
+    fn outer(event: &mut StackEvent, known: usize) -> usize {
+        black_box(inner(black_box(event), known))
+    }
+
+    fn told(code: &Code, known: usize) -> Box<StackEvent> {
+        let mut event = Box::new(StackEvent {
+            header: EventHeader::default(),
+            process: 1,
+            number: 7,
+            instruction: 0,
+            place: CodePlace::default(),
+            stack_pointer: 0,
+            frame_pointer: 0,
+            bytes: [0; STACK_BYTES],
+        });
+        let read = outer(&mut event, known);
+        event.header.text_bytes = read.try_into().unwrap();
+        event.place = code.find(1, event.instruction).unwrap();
+        event
+    }
+
+    fn function_at(code: &Code, address: u64) -> u64 {
+        let place = code.find(1, address).unwrap();
+        let module = code.module(&place.file).unwrap();
+        let began = module.function_at(place.offset).unwrap();
+        // As far from where the file has it as the address is.
+        began + (address - module.address(place.offset).unwrap())
+    }
+
+    #[test]
+    fn callers_are_found_in_what_is_told_of_a_stack() {
+        let mut code = own_code();
+        let event = told(&code, STACK_BYTES);
+        code.stack_told(&event);
+        let callers = &code.unwound(7).unwrap().addresses;
+        assert!(callers.len() > 2, "{callers:x?}");
+        for (caller, function) in callers.iter().zip([inner as *const (), outer as *const ()]) {
+            assert_eq!(function_at(&code, caller - 1), function.addr() as u64);
+        }
+        assert!(code.unwound(8).is_none());
+    }
+
+    #[test]
+    fn callers_beyond_what_is_told_of_a_stack_are_not_made_up() {
+        let mut code = own_code();
+        let event = told(&code, 0);
+        code.stack_told(&event);
+        let callers = code.unwound(7).unwrap();
+        assert!(callers.addresses.is_empty() && !callers.whole);
     }
 }

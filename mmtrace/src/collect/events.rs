@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{HashMap as BpfHashMap, MapData, RingBuf},
+    maps::{MapData, RingBuf},
 };
-use mmtrace_common::{CodeEvent, EventHeader, EventKind, FileEvent, FileKey, ProcessEvent};
+use mmtrace_common::{
+    CodeEvent, EventHeader, EventKind, FileEvent, FileKey, ProcessEvent, StackEvent,
+};
 use tokio::io::unix::AsyncFd;
 
 use super::code::Code;
@@ -65,7 +67,7 @@ pub(super) struct Events {
 
 impl Events {
     /// Takes the ring buffer from the loaded programs, and if stacks are wanted, where these look up
-    /// what they ask.
+    /// rules.
     ///
     /// # Errors
     ///
@@ -76,10 +78,7 @@ impl Events {
             .context("the kernel programs have no map EVENTS")?;
         let ring = RingBuf::try_from(map)?;
         let code = if stacks {
-            let map = ebpf
-                .take_map("CALLERS")
-                .context("the kernel programs have no map CALLERS")?;
-            Code::new(BpfHashMap::try_from(map)?)
+            Code::new(ebpf)?
         } else {
             Code::default()
         };
@@ -142,15 +141,16 @@ fn take(
         }
         return;
     }
-    if header.kind == EventKind::Code as u32 || header.kind == EventKind::Place as u32 {
-        let Some(event) = fixed::<CodeEvent>(bytes) else {
-            return;
-        };
-        if header.kind == EventKind::Code as u32 {
+    if header.kind == EventKind::Code as u32 {
+        if let Some(event) = fixed::<CodeEvent>(bytes) {
             let file = files.get(&event.place.file);
             code.mapped(&event, processes.get(&event.process), file);
-        } else {
-            code.asked(event.place);
+        }
+        return;
+    }
+    if header.kind == EventKind::Stack as u32 {
+        if let Some(event) = fixed::<StackEvent>(bytes) {
+            code.stack_told(&event);
         }
         return;
     }

@@ -10,6 +10,7 @@ mod events;
 mod go;
 mod heat;
 mod maps;
+mod module;
 mod names;
 mod perf_map;
 mod recording;

@@ -13,7 +13,7 @@ use blazesym::symbolize::{
 };
 use mmtrace_common::{FileKey, stack::CodePlace};
 
-use super::code::{Code, Module};
+use super::{code::Code, module::Module};
 use crate::recording::INLINED_FRAME;
 
 /// A function at a place, and where in the source that is.

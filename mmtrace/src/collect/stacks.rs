@@ -12,7 +12,7 @@ use aya::{
 };
 use mmtrace_common::{
     Path,
-    stack::{CALLER_BY_FRAME_POINTER, Frames, GUESSED, StackKey, StackWork},
+    stack::{ALL_KNOWN, Frames, StackKey, StackWork},
 };
 
 use super::{code::Code, names::Names};
@@ -24,6 +24,13 @@ use crate::{
 
 /// The only frame of work of which a stack was taken that could not be kept, or that had no frames.
 const NO_FRAMES: &str = "[unknown]";
+
+/// How callers are found.
+const UNWINDING: &str = if cfg!(target_arch = "x86_64") {
+    "unwinding information and frame pointers"
+} else {
+    "frame pointers"
+};
 
 /// Adds to a recording where its work was caused. `numbers` are those of its processes, by the
 /// kernel side's; `unused_pages` are those that were read ahead and nobody used by the end.
@@ -57,16 +64,22 @@ pub(super) fn add(
     if let Err(why) = symbols {
         notes.push(format!("the kernel's functions have no names: {why}"));
     }
-    let mut hiding = BTreeSet::new();
+    let mut hiding_files = BTreeSet::new();
+    let mut known_in_part = BTreeSet::new();
     // Each process's, since the same address is another function there.
     let traces: BTreeMap<StackKey, Trace> = stacks
         .keys()
         .map(|key| {
             let mut addresses = Vec::new();
             if let Some(frames) = frames.get(&key.user) {
-                let callers = Callers::of(frames, key.process, code);
-                hiding.extend(callers.hidden_by);
-                addresses = callers.addresses;
+                let known = of_program(frames, key.user, code);
+                if let Ok(addresses) = &known {
+                    hiding_files.extend(hiding(addresses, key.process, code));
+                }
+                addresses = known.unwrap_or_else(|known| {
+                    known_in_part.insert(key.user);
+                    known
+                });
                 names.want(key.process, &addresses, code);
             }
             let kernel = frames.get(&key.kernel).map_or(&[][..], |frames| {
@@ -81,11 +94,24 @@ pub(super) fn add(
         .collect();
     names.resolve(code);
     notes.extend(names.notes());
-    if !hiding.is_empty() {
-        let files: Vec<_> = hiding.into_iter().collect();
+    if !hiding_files.is_empty() {
+        let files: Vec<_> = hiding_files.into_iter().collect();
         notes.push(format!(
-            "functions without frame pointers hide their callers in {}",
+            "no unwinding information for functions in {}: without frame pointers, they hide their callers",
             files.join(", ")
+        ));
+    }
+    if !known_in_part.is_empty() {
+        notes.push(format!(
+            "stacks that lack callers, since not all that was on the stack could be told when it was new: {}",
+            known_in_part.len()
+        ));
+    }
+
+    if code.rules_left_out() > 0 {
+        notes.push(format!(
+            "places in the code that there was no room for, left by the frame pointer: {}",
+            code.rules_left_out()
         ));
     }
 
@@ -109,7 +135,7 @@ pub(super) fn add(
             .unwrap_or_default()
     });
     recording.stack_sampling = Some(StackSampling {
-        unwinding: "frame pointers".to_owned(),
+        unwinding: UNWINDING.to_owned(),
         moments: moments(recording),
         taken: taken.get(&0, 0)?,
         notes,
@@ -239,41 +265,34 @@ impl Trace {
     }
 }
 
-/// Where the program was.
-struct Callers {
-    /// The program's addresses, the innermost first, with the caller that the frame pointers leave out.
-    addresses: Vec<u64>,
-    /// The file of the function whose caller is not among them, for want of a frame pointer.
-    hidden_by: Option<String>,
+/// The addresses of a program's stack, the innermost first; where rules were missing when it was taken,
+/// with the callers that were found since. If those are not known, an error with what is.
+fn of_program(frames: &Frames, number: u64, code: &Code) -> Result<Vec<u64>, Vec<u64>> {
+    let count = (frames.count as usize).min(frames.addresses.len());
+    let mut addresses = frames.addresses[..count].to_vec();
+    if frames.unknown == ALL_KNOWN {
+        return Ok(addresses);
+    }
+    let Some(callers) = code.unwound(number) else {
+        return Err(addresses);
+    };
+    addresses.truncate(frames.unknown as usize + 1);
+    addresses.extend_from_slice(&callers.addresses);
+    if callers.whole {
+        Ok(addresses)
+    } else {
+        Err(addresses)
+    }
 }
 
-impl Callers {
-    fn of(frames: &Frames, process: u64, code: &mut Code) -> Self {
-        let count = (frames.count as usize).min(frames.addresses.len());
-        let mut addresses = frames.addresses[..count].to_vec();
-        let instruction = addresses.first().copied().unwrap_or(0);
-        let caller = frames.caller & !GUESSED;
-        let is_caller = if frames.caller & GUESSED == 0 {
-            caller != 0
-        } else {
-            let place = code.find(process, instruction);
-            // The guess was that it is the stack's last word.
-            place.is_some_and(|place| code.caller_at(place) == size_of::<u64>() as u64)
-        };
-        let mut last_found = instruction;
-        if is_caller && !addresses.is_empty() {
-            addresses.insert(1, caller);
-            // The call, not the place that it returns to.
-            last_found = caller.saturating_sub(1);
-        }
-        let place = code.find(process, last_found);
-        let hiding = place.filter(|place| code.caller_at(*place) != CALLER_BY_FRAME_POINTER);
-        let module = hiding.and_then(|place| code.module(&place.file));
-        Self {
-            addresses,
-            hidden_by: module.map(|module| module.name.clone()),
-        }
+/// The names of the files with functions in a stack that may hide their callers.
+fn hiding(addresses: &[u64], process: u64, code: &mut Code) -> Vec<String> {
+    let mut names = Vec::new();
+    for (index, address) in addresses.iter().enumerate() {
+        let place = code.find(process, address.saturating_sub(u64::from(index > 0)));
+        names.extend(place.and_then(|place| code.hiding(place)));
     }
+    names
 }
 
 /// Names of the kernel's functions, the outermost first, without what takes the stack itself.

@@ -1,18 +1,24 @@
-//! Where functions without a frame pointer have their return address, by the unwinding information
-//! of their file.
+//! How to get from functions to their callers, by the unwinding information of their file.
+
+use std::ops::Range;
 
 use gimli::{
-    BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, ParsedEhFrameHdr,
-    Register, RegisterRule, UnwindContext, UnwindSection as _,
+    BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, EndianSlice, FrameDescriptionEntry,
+    LittleEndian, ParsedEhFrameHdr, Register, RegisterRule, UnwindContext, UnwindSection as _,
+    UnwindTableRow,
 };
-use mmtrace_common::stack::CALLER_BY_FRAME_POINTER;
+use mmtrace_common::stack::UnwindRule;
 
 use super::elf;
 
-/// `rsp` in DWARF's numbering of x86-64's registers.
+/// `rbp` in DWARF's numbering of x86-64's registers.
+const FRAME_POINTER: Register = Register(6);
+/// `rsp` in the same.
 const STACK_POINTER: Register = Register(7);
-/// The return address, which is no register, in the same numbering.
+/// The return address, which is no register, in the same.
 const RETURN_ADDRESS: Register = Register(16);
+
+type Function<'file> = FrameDescriptionEntry<EndianSlice<'file, LittleEndian>>;
 
 /// The unwinding information of a file.
 pub(super) struct Unwinding {
@@ -36,16 +42,27 @@ impl Unwinding {
         })
     }
 
-    /// How many bytes above the stack pointer the return address ends, at the instruction of an
-    /// address; [`CALLER_BY_FRAME_POINTER`] if the function has a frame, or nothing is known of it.
-    pub(super) fn caller_at(&self, address: u64) -> u64 {
-        self.above_stack_pointer(address)
-            .unwrap_or(CALLER_BY_FRAME_POINTER)
+    /// How to get from the instruction of an address to its function's caller. `None` if nothing is
+    /// known of it.
+    pub(super) fn rule_at(&self, address: u64) -> Option<UnwindRule> {
+        let function = self.function(address)?;
+        if function.is_signal_trampoline() {
+            return Some(UnwindRule::SIGNAL);
+        }
+        let frames = EhFrame::new(&self.frames, LittleEndian);
+        let mut context = UnwindContext::new();
+        let row = function.unwind_info_for_address(&frames, &self.bases, &mut context, address);
+        Some(rule_of(row.ok()?))
     }
 
     /// The address at which the function begins that the instruction of an address is in: what
     /// functions without a name are told apart by.
     pub(super) fn function_at(&self, address: u64) -> Option<u64> {
+        Some(self.function(address)?.initial_address())
+    }
+
+    /// What is known of the function at an address.
+    fn function(&self, address: u64) -> Option<Function<'_>> {
         let frames = EhFrame::new(&self.frames, LittleEndian);
         let header = self.header();
         let found = match header.as_ref().and_then(|header| header.table()) {
@@ -54,7 +71,30 @@ impl Unwinding {
             }
             None => frames.fde_for_address(&self.bases, address, EhFrame::cie_from_offset),
         };
-        Some(found.ok()?.initial_address())
+        found.ok()
+    }
+
+    /// The code around an address of which nothing is known, up to functions of which something is.
+    pub(super) fn gap_at(&self, address: u64, code: Range<u64>) -> Range<u64> {
+        let frames = EhFrame::new(&self.frames, LittleEndian);
+        let mut entries = frames.entries(&self.bases);
+        let mut gap = code;
+        // What is damaged ends the list.
+        while let Ok(Some(entry)) = entries.next() {
+            let CieOrFde::Fde(function) = entry else {
+                continue;
+            };
+            let Ok(function) = function.parse(EhFrame::cie_from_offset) else {
+                break;
+            };
+            let (start, end) = (function.initial_address(), function.end_address());
+            if end <= address {
+                gap.start = gap.start.max(end);
+            } else if start > address {
+                gap.end = gap.end.min(start);
+            }
+        }
+        gap
     }
 
     /// The index of the frames, if there is one.
@@ -63,38 +103,31 @@ impl Unwinding {
             .parse(&self.bases, 8)
             .ok()
     }
+}
 
-    fn above_stack_pointer(&self, address: u64) -> Option<u64> {
-        let frames = EhFrame::new(&self.frames, LittleEndian);
-        let mut context = UnwindContext::new();
-        let header = self.header();
-        let row = match header.as_ref().and_then(|header| header.table()) {
-            Some(table) => table.unwind_info_for_address(
-                &frames,
-                &self.bases,
-                &mut context,
-                address,
-                EhFrame::cie_from_offset,
-            ),
-            None => frames.unwind_info_for_address(
-                &self.bases,
-                &mut context,
-                address,
-                EhFrame::cie_from_offset,
-            ),
-        };
-        let row = row.ok()?;
-        // Such as `_start`, which nothing has called.
-        if row.register(RETURN_ADDRESS) == Some(RegisterRule::Undefined) {
-            return None;
-        }
-        match row.cfa() {
-            CfaRule::RegisterAndOffset { register, offset } if *register == STACK_POINTER => {
-                u64::try_from(*offset).ok().filter(|offset| *offset >= 8)
-            }
-            _ => None,
-        }
+/// What a row of the table says. Rules that are not expressed in bytes above the stack pointer are those
+/// of functions with a frame pointer, but for few written in assembly.
+fn rule_of(row: &UnwindTableRow<usize>) -> UnwindRule {
+    // Such as of `_start`, which nothing has called.
+    if row.register(RETURN_ADDRESS) == Some(RegisterRule::Undefined) {
+        return UnwindRule::END;
     }
+    by_stack_pointer(row).unwrap_or(UnwindRule::FRAME_POINTER)
+}
+
+fn by_stack_pointer(row: &UnwindTableRow<usize>) -> Option<UnwindRule> {
+    let &CfaRule::RegisterAndOffset { register, offset } = row.cfa() else {
+        return None;
+    };
+    let frame_bytes = u32::try_from(offset).ok().filter(|bytes| *bytes >= 8)?;
+    let saved_bytes = match row.register(FRAME_POINTER) {
+        None | Some(RegisterRule::SameValue | RegisterRule::Undefined) => 0,
+        Some(RegisterRule::Offset(offset)) => u32::try_from(-offset).ok()?,
+        Some(_) => return None,
+    };
+    let returns = row.register(RETURN_ADDRESS) == Some(RegisterRule::Offset(-8));
+    (register == STACK_POINTER && returns)
+        .then(|| UnwindRule::by_stack_pointer(frame_bytes, saved_bytes))
 }
 
 #[cfg(test)]
@@ -124,7 +157,8 @@ mod tests {
             (Unwinding::of(elf).unwrap(), read.address())
         })
         .unwrap();
-        assert_eq!(unwinding.caller_at(read), 8);
+        let on_top = UnwindRule::by_stack_pointer(8, 0);
+        assert_eq!(unwinding.rule_at(read), Some(on_top));
         assert_eq!(unwinding.function_at(read + 1), Some(read));
     }
 
@@ -134,14 +168,14 @@ mod tests {
         let (unwinding, start) =
             elf::read(&own, |elf| (Unwinding::of(elf).unwrap(), elf.entry())).unwrap();
         assert_eq!(unwinding.function_at(start), Some(start));
-        assert_eq!(unwinding.caller_at(start + 4), CALLER_BY_FRAME_POINTER);
+        assert_eq!(unwinding.rule_at(start + 4), Some(UnwindRule::END));
     }
 
     #[test]
-    fn what_is_not_known_is_left_to_frame_pointers() {
+    fn of_what_is_no_function_nothing_is_known() {
         let own = File::open("/proc/self/exe").unwrap();
         let unwinding = elf::read(&own, Unwinding::of).unwrap().unwrap();
-        assert_eq!(unwinding.caller_at(u64::MAX), CALLER_BY_FRAME_POINTER);
-        assert_eq!(unwinding.caller_at(0), CALLER_BY_FRAME_POINTER);
+        assert_eq!(unwinding.rule_at(u64::MAX), None);
+        assert_eq!(unwinding.rule_at(0), None);
     }
 }

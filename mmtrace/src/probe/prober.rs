@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use aya::EbpfLoader;
 use mmtrace_common::{
     AHEAD_ROWS, AHEAD_SLOTS, HEAT_SLOTS, Kernel, Path, SAMPLE_SLOTS,
-    stack::{CALLERS_SLOTS, FRAMES_SLOTS, STACK_SLOTS},
+    stack::{FRAMES_SLOTS, REMEMBERED_SLOTS, RULES_SLOTS, STACK_SLOTS},
 };
 
 use super::{
@@ -61,7 +61,8 @@ impl Prober {
             "SAMPLES",
             "FRAMES",
             "STACKS",
-            "CALLERS",
+            "RULES",
+            "REMEMBERED",
             "HEAT_MAPS",
             "AHEAD",
             "AHEAD_EVICTED",
@@ -107,7 +108,8 @@ impl Prober {
             self.kernel.task_pt_regs = u32::from(helper.is_some());
             self.loader.map_max_entries("FRAMES", FRAMES_SLOTS);
             self.loader.map_max_entries("STACKS", STACK_SLOTS);
-            self.loader.map_max_entries("CALLERS", CALLERS_SLOTS);
+            self.loader.map_max_entries("RULES", RULES_SLOTS);
+            self.loader.map_max_entries("REMEMBERED", REMEMBERED_SLOTS);
         }
         if extras.heat_maps {
             self.kernel.heat_maps = 1;

@@ -44,7 +44,7 @@ pub const NO_STACK: &str = "[no stack taken]";
 /// How stacks were taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StackSampling {
-    /// How callers were found: `frame pointers`.
+    /// How callers were found: `unwinding information and frame pointers`, or `frame pointers`.
     pub unwinding: String,
     /// Calls, faults, requests and waits that count in a measure with stacks.
     pub moments: u64,

@@ -84,6 +84,7 @@ const COMPILED: &[Program] = &[
             "-Wl,--section-start=elsewhere=0x10000000",
         ],
     ),
+    c("c-signal", &["-O2", "-DSIGNAL"]),
     Program {
         sites: None,
         ..c("c-stripped", &["-O2", "-s"])
@@ -107,7 +108,7 @@ const COMPILED: &[Program] = &[
 /// Names are found by user space, the same under each kernel; the registers that callers are found by
 /// are not.
 fn pace_of(program: &Program) -> Need {
-    if program.name == "c-no-frame-pointers" {
+    if ["c", "c-no-frame-pointers"].contains(&program.name) {
         Need::Part(Part::Slow)
     } else {
         Need::Fast
@@ -168,8 +169,9 @@ fn compiled(site: &Site, program: &Program) -> anyhow::Result<Scene> {
     let (sites, hides) = (program.sites, hides_callers(program));
     Ok(Scene::new(command, move |check, _| {
         reads(check, &file, site_bytes);
-        if let Some(hides) = hides {
-            hidden(check, hides)?;
+        hidden(check, hides)?;
+        if let (Some(names), false) = (&sites, hides) {
+            called_by_main(check, names, site_bytes);
         }
         match &sites {
             Some(names) => shares(check, names, site_bytes),
@@ -180,13 +182,10 @@ fn compiled(site: &Site, program: &Program) -> anyhow::Result<Scene> {
     .with_options(&["--stacks"]))
 }
 
-/// Whether the program's functions hide their callers, where the options say that.
-fn hides_callers(program: &Program) -> Option<bool> {
-    match program.name {
-        "c" => Some(true),
-        "c-frame-pointers" => Some(false),
-        _ => None,
-    }
+/// Whether the program's functions hide their callers: they have neither unwinding information nor
+/// frame pointers.
+fn hides_callers(program: &Program) -> bool {
+    program.name == "c-no-frame-pointers"
 }
 
 /// The recording says that the program's functions hide their callers, or does not.
@@ -196,13 +195,33 @@ fn hidden(check: &mut Check<'_>, hides: bool) -> anyhow::Result<()> {
     let notes = &sampling
         .context("nothing says how stacks were taken")?
         .notes;
-    let of_callers = |note: &&String| note.contains("hide their callers in ");
+    let of_callers = |note: &&String| note.contains("they hide their callers");
     let said = notes.iter().find(of_callers).map_or("", String::as_str);
-    let named = said.split([' ', ',']).any(|word| word == "program");
+    let named = said.split([' ', ',', ':']).any(|word| word == "program");
     check.that(named == hides, || {
         format!("callers that the program hides: {hides}, but the notes are {notes:?}")
     });
     Ok(())
+}
+
+/// Each place was called by the program's main function, and that by what starts programs: all callers
+/// are there, not only the innermost.
+fn called_by_main(check: &mut Check<'_>, names: &[&str; 3], site_bytes: [u64; 3]) {
+    let all_bytes: u64 = site_bytes.iter().sum();
+    let recording = check.recording();
+    let of_reads = |stack: &&Stack| stack.path == "read" && stack.measure == "bytes_returned";
+    let is_site = |frame: &String| names.iter().any(|name| frame.contains(name));
+    let whole = |stack: &&Stack| {
+        let site = stack.frames.iter().position(is_site);
+        // The outermost is the path's, then there is `_start`, or what Go has.
+        let main = |frame: &String| frame == "main" || frame == "main.main";
+        site.is_some_and(|site| stack.frames[..site].iter().skip(1).any(main))
+    };
+    let stacks = recording.stacks.iter().filter(of_reads).filter(whole);
+    let found: u64 = stacks.map(|stack| stack.value).sum();
+    check.that(all_bytes.abs_diff(found) * 50 <= all_bytes, || {
+        format!("of {all_bytes} bytes, {found} were read under main, must be all but 2 %")
+    });
 }
 
 fn reads(check: &mut Check<'_>, file: &Path, site_bytes: [u64; 3]) {
