@@ -9,6 +9,7 @@ use std::{
     fs::{self, File},
     io::Read as _,
     os::{fd::AsFd, unix::fs::MetadataExt as _},
+    path::{Path, PathBuf},
     sync::Arc,
     thread,
     time::{Duration, SystemTime},
@@ -40,6 +41,8 @@ struct Origin {
     user: u32,
     /// Its mount namespace, if that is not mmtrace's own.
     mounts: Option<Arc<File>>,
+    /// Its root directory there, by name: held open it would keep people from unmounting it.
+    root: PathBuf,
     /// The process that it has its program from, and with it what that had made until then.
     parent: Option<u64>,
 }
@@ -69,9 +72,9 @@ impl PerfMaps {
     pub(super) fn forked(&mut self, process: u64, pid: u32, parent: u64) {
         let inherited = self.origins.get(&parent);
         let nested = inherited.is_some_and(|origin| origin.pid != origin.pid_outside);
-        let (user, mounts) = match inherited {
-            Some(origin) => (origin.user, origin.mounts.clone()),
-            None => (0, None),
+        let (user, mounts, root) = match inherited {
+            Some(origin) => (origin.user, origin.mounts.clone(), origin.root.clone()),
+            None => (0, None, PathBuf::from("/")),
         };
         let (pid_inside, user) = match inherited {
             Some(_) if !nested => (pid, user),
@@ -82,6 +85,7 @@ impl PerfMaps {
             pid_outside: pid,
             user,
             mounts,
+            root,
             parent: Some(parent),
         };
         self.origins.insert(process, origin);
@@ -97,6 +101,9 @@ impl PerfMaps {
         let pid = origin.pid_outside;
         if let Some((pid, user)) = status(pid) {
             (origin.pid, origin.user) = (pid, user);
+        }
+        if let Ok(root) = fs::read_link(format!("/proc/{pid}/root")) {
+            origin.root = root;
         }
         let Some(mounts) = mounts_of(&pid.to_string()) else {
             return;
@@ -176,13 +183,14 @@ impl Origin {
     /// As the process sees it, or has seen it if it has ended.
     fn open(&self) -> Result<Option<File>> {
         let name = self.name();
-        if let Ok(root) = root(&format!("/proc/{}/root", self.pid_outside))
+        let own = PathBuf::from(format!("/proc/{}/root", self.pid_outside));
+        if let Ok(root) = root(&own)
             && status(self.pid_outside).is_some_and(|(pid, _)| pid == self.pid)
         {
             return open(root, &name);
         }
         let Some(mounts) = &self.mounts else {
-            return open(root("/")?, &name);
+            return open(root(&self.root)?, &name);
         };
         // A thread of its own: it does not come back from there.
         thread::scope(|scope| {
@@ -190,7 +198,7 @@ impl Origin {
                 unshare(CloneFlags::CLONE_FS)?;
                 setns(mounts.as_fd(), CloneFlags::CLONE_NEWNS)
                     .context("its mount namespace cannot be entered")?;
-                open(root("/")?, &name)
+                open(root(&self.root)?, &name)
             });
             there.join().unwrap_or_else(|_| Err(anyhow!("it panicked")))
         })
@@ -198,7 +206,7 @@ impl Origin {
 }
 
 /// A directory from which a file can be opened.
-fn root(path: &str) -> rustix::io::Result<File> {
+fn root(path: &Path) -> rustix::io::Result<File> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map(File::from)
 }
@@ -311,8 +319,32 @@ mod tests {
             pid_outside: u32::MAX,
             user,
             mounts: None,
+            root: PathBuf::from("/"),
             parent: None,
         }
+    }
+
+    #[test]
+    fn the_file_of_a_process_with_another_root_is_there() {
+        let (pid, me) = (std::process::id(), nix::unistd::geteuid().as_raw());
+        let root = tempfile::tempdir().unwrap();
+        let mut origin = ended(pid, me);
+        origin.root = root.path().to_owned();
+        let past = SystemTime::UNIX_EPOCH;
+        assert_eq!(origin.read(past).unwrap(), None);
+
+        fs::create_dir(root.path().join("tmp")).unwrap();
+        let path = root.path().join(format!("tmp/perf-{pid}.map"));
+        fs::write(&path, "1 1 name").unwrap();
+        assert_eq!(origin.read(past).unwrap(), Some(b"1 1 name".to_vec()));
+        // Which leads to a file outside of that root.
+        fs::remove_dir_all(root.path().join("tmp")).unwrap();
+        symlink("/tmp", root.path().join("tmp")).unwrap();
+        let outside = format!("/tmp/perf-{pid}.map");
+        fs::write(&outside, "1 1 name").unwrap();
+        let read = origin.read(past);
+        fs::remove_file(outside).unwrap();
+        assert!(read.is_err(), "{read:?}");
     }
 
     /// What comes of a file in /tmp, by what it is.
