@@ -1,6 +1,7 @@
 //! Names for places in programs' code.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap},
     os::fd::AsRawFd as _,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -66,7 +67,7 @@ impl Names {
         let symbolizer = Symbolizer::builder()
             .enable_code_info(true)
             .enable_inlined_fns(true)
-            .enable_demangling(true)
+            .enable_demangling(false)
             .build();
         for (file, offsets) in std::mem::take(&mut self.wanted) {
             let Some(module) = code.module(&file) else {
@@ -93,11 +94,11 @@ impl Names {
                 if let Some(Symbolized::Sym(symbol)) = found.next() {
                     any = true;
                     let mut functions = vec![(
-                        Arc::from(&*symbol.name),
+                        Arc::from(&*demangled(&symbol.name)),
                         symbol.code_info.as_deref().and_then(line),
                     )];
                     functions.extend(symbol.inlined.iter().map(|inlined| {
-                        let name = format!("{}{INLINED_FRAME}", inlined.name);
+                        let name = format!("{}{INLINED_FRAME}", demangled(&inlined.name));
                         (Arc::from(name), inlined.code_info.as_ref().and_then(line))
                     }));
                     self.places.insert(place, functions);
@@ -177,7 +178,47 @@ fn call(offset: u64, returns: bool) -> u64 {
     offset.saturating_sub(u64::from(returns))
 }
 
+/// A symbol's name as the source has it, if it is a mangled one of Rust or C++.
+fn demangled(name: &str) -> Cow<'_, str> {
+    if let Ok(function) = rustc_demangle::try_demangle(name) {
+        return Cow::Owned(format!("{function:#}"));
+    }
+    // Without that, names such as `h` are types.
+    if !name.starts_with("_Z") {
+        return Cow::Borrowed(name);
+    }
+    // What programs bring along may be made to do harm.
+    let demangle = || cpp_demangle::Symbol::new(name).ok()?.demangle().ok();
+    catch_unwind(demangle)
+        .ok()
+        .flatten()
+        .map_or(Cow::Borrowed(name), Cow::Owned)
+}
+
 fn line(info: &CodeInfo<'_>) -> Option<Arc<str>> {
     let line = info.line?;
     Some(Arc::from(format!("{}:{line}", info.to_path().display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_the_source_has_them() {
+        for (symbol, name) in [
+            ("h", "h"),
+            ("main", "main"),
+            ("_Z", "_Z"),
+            ("_start", "_start"),
+            ("_ZN4shop6Reader5smallEi", "shop::Reader::small(int)"),
+            (
+                "_ZN4core3fmt5Write9write_fmt17h0123456789abcdefE",
+                "core::fmt::Write::write_fmt",
+            ),
+            ("_RNvNtCs1234_7mycrate3foo3bar", "mycrate::foo::bar"),
+        ] {
+            assert_eq!(demangled(symbol), name);
+        }
+    }
 }
