@@ -77,6 +77,8 @@ pub(crate) const PROCESS_SLOTS: u32 = 65_536;
 pub(crate) struct Generations {
     pub(crate) fds: u32,
     pub(crate) mappings: u32,
+    /// Of mappings of code.
+    pub(crate) code: u32,
 }
 
 /// `s_dev` of the file system that block devices' inodes are on, once one was seen.

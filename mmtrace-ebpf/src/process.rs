@@ -74,6 +74,7 @@ pub(crate) fn executed(ctx: &impl EbpfContext, old_tid: u32) {
     if let Some(generations) = generations(thread.tgid) {
         generations.fds = generations.fds.wrapping_add(1);
         generations.mappings = generations.mappings.wrapping_add(1);
+        generations.code = generations.code.wrapping_add(1);
     }
     tell_command(thread.process);
     // Our own reading of user memory may have raised page_fault_kernel, and no more.

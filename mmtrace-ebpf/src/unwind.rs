@@ -8,7 +8,10 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_RB_AVAIL_DATA},
-    helpers::{bpf_get_current_task_btf, bpf_task_pt_regs, generated::bpf_probe_read_user},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_task_pt_regs,
+        generated::bpf_probe_read_user,
+    },
     macros::map,
     maps::{Array, PerCpuArray},
 };
@@ -38,7 +41,8 @@ static RULES: Array<RuleSlot> = Array::with_max_entries(RULES_SLOTS, BPF_F_MMAPA
 /// The rules of addresses that were met last, which need no mapping to be looked up: for each kind of
 /// program its own, since one kind may interrupt another.
 #[map]
-static REMEMBERED: PerCpuArray<Remembered> = PerCpuArray::with_max_entries(REMEMBERED_SLOTS, 0);
+static REMEMBERED: PerCpuArray<[Remembered; 2]> =
+    PerCpuArray::with_max_entries(REMEMBERED_SLOTS, 0);
 
 /// How many there are for each kind of program: a power of two.
 const EACH_REMEMBERS: u32 = 256;
@@ -48,7 +52,11 @@ const _: () = assert!(Kind::ALL * EACH_REMEMBERS <= REMEMBERED_SLOTS);
 /// In `vm_area_struct.vm_flags`: code (include/linux/mm.h).
 const VM_EXEC: u64 = 4;
 
+/// The rule of an instruction. Two that share an entry of [`REMEMBERED`] are both kept, the newer one
+/// first: a stack has few frames that meet in one entry, but of those it has, each would displace the
+/// other each time.
 #[repr(C)]
+#[derive(Clone, Copy)]
 struct Remembered {
     instruction: u64,
     /// Whose, as [`Walk::owner`].
@@ -61,7 +69,7 @@ struct Remembered {
 pub(crate) struct Walk {
     /// What of it is kept.
     pub(crate) frames: Frames,
-    /// Whose it is: the process, and how often its mappings have changed.
+    /// Whose it is: the process, and how often it has mapped code. Code that was unmapped runs no more.
     owner: u64,
     /// The process, as in the rows.
     process: u64,
@@ -130,8 +138,8 @@ fn begin(thread: &Thread, walk: &mut Walk) -> bool {
     walk.stack_pointer = read(registers, STACK_POINTER);
     walk.frame_pointer = read(registers, FRAME_POINTER);
     walk.process = thread.process;
-    let mappings = generations(thread.tgid).map_or(0, |generations| generations.mappings);
-    walk.owner = u64::from(thread.tgid) << 32 | u64::from(mappings);
+    let code = generations(thread.tgid).map_or(0, |generations| generations.code);
+    walk.owner = u64::from(thread.tgid) << 32 | u64::from(code);
     walk.frames.count = 0;
     walk.frames.unknown = ALL_KNOWN;
     walk.mark = 0;
@@ -170,13 +178,16 @@ pub extern "C" fn mmtrace_to_caller(kind: u32, frame: u32, rule: u64) -> u32 {
     let mut rule = UnwindRule::of_number(rule);
     if rule.number() == REMEMBERED_RULE {
         let instruction = instruction(walk, frame);
-        let Some(remembered) = remembered(kind, instruction) else {
+        let Some([newer, older]) = remembered(kind, instruction) else {
             return NO_CALLER;
         };
-        if remembered.instruction != instruction || remembered.owner != walk.owner {
+        rule = if newer.instruction == instruction && newer.owner == walk.owner {
+            newer.rule
+        } else if older.instruction == instruction && older.owner == walk.owner {
+            older.rule
+        } else {
             return NOT_REMEMBERED;
-        }
-        rule = remembered.rule;
+        };
     }
     walk.frames.addresses[frame as usize & (STACK_FRAMES + STACK_BLOCK - 1)] = walk.instruction;
     walk.frames.count = u64::from(frame) + 1;
@@ -226,7 +237,7 @@ const WORD_BYTES: u64 = size_of::<u64>() as u64;
 
 /// Where the rule of an instruction is remembered, if it is.
 #[inline(always)]
-fn remembered(kind: u32, instruction: u64) -> Option<&'static mut Remembered> {
+fn remembered(kind: u32, instruction: u64) -> Option<&'static mut [Remembered; 2]> {
     let hash = (mix(0, instruction) as u32) & (EACH_REMEMBERS - 1);
     let remembered = REMEMBERED.get_ptr_mut(kind * EACH_REMEMBERS + hash)?;
     // SAFETY: this CPU's own entry, for this kind of program.
@@ -274,11 +285,14 @@ pub extern "C" fn mmtrace_rule(kind: u32, frame: u32) -> u64 {
     let instruction = instruction(walk, frame);
     let rule = look_up(kind, instruction);
     if rule != UnwindRule::UNKNOWN
-        && let Some(remembered) = remembered(kind, instruction)
+        && let Some([newer, older]) = remembered(kind, instruction)
     {
-        remembered.instruction = instruction;
-        remembered.owner = walk.owner;
-        remembered.rule = rule;
+        *older = *newer;
+        *newer = Remembered {
+            instruction,
+            owner: walk.owner,
+            rule,
+        };
     }
     rule.number()
 }
@@ -363,6 +377,10 @@ pub(crate) fn mapped(process: u64, vma: u64) {
 pub extern "C" fn mmtrace_code_mapped(process: u64, vma: u64) -> u32 {
     let mapped = pointer(vma, kernel!(vma_file));
     if mapped != 0 && pointer(vma, kernel!(vma_flags)) & VM_EXEC != 0 {
+        let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        if let Some(generations) = generations(tgid) {
+            generations.code = generations.code.wrapping_add(1);
+        }
         let offset = pointer(vma, kernel!(vma_pgoff)) << kernel!(page_shift);
         tell_code(process, vma, offset);
     }
