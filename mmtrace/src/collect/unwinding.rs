@@ -122,7 +122,8 @@ fn by_stack_pointer(row: &UnwindTableRow<usize>) -> Option<UnwindRule> {
     let frame_bytes = u32::try_from(offset).ok().filter(|bytes| *bytes >= 8)?;
     let saved_bytes = match row.register(FRAME_POINTER) {
         None | Some(RegisterRule::SameValue | RegisterRule::Undefined) => 0,
-        Some(RegisterRule::Offset(offset)) => u32::try_from(-offset).ok()?,
+        // Files may be made to do harm: there is no -i64::MIN.
+        Some(RegisterRule::Offset(offset)) => u32::try_from(offset.checked_neg()?).ok()?,
         Some(_) => return None,
     };
     let returns = row.register(RETURN_ADDRESS) == Some(RegisterRule::Offset(-8));
