@@ -60,8 +60,8 @@ pub(super) struct Module {
     go: OnceCell<Option<go::Functions>>,
     /// What its unwinding information says of places that were looked up.
     rules: HashMap<u64, Option<UnwindRule>>,
-    /// Whether those that it says nothing of may hide their callers.
-    hiding: HashMap<u64, bool>,
+    /// Code of which it says nothing, as far as it was looked for.
+    gaps: Vec<Range<u64>>,
 }
 
 impl Module {
@@ -94,7 +94,7 @@ impl Module {
             start: start..start.saturating_add(START_BYTES),
             go: OnceCell::new(),
             rules: HashMap::new(),
-            hiding: HashMap::new(),
+            gaps: Vec::new(),
             file,
         })
     }
@@ -163,28 +163,26 @@ impl Module {
     /// has no unwinding information. Go's need none, and neither does what the compiler adds to programs
     /// and libraries (crtstuff.c), which is short.
     pub(super) fn may_hide_callers(&mut self, offset: u64) -> bool {
-        if self.rule(offset).is_some() {
+        if self.rule(offset).is_some() || self.go_name(offset).is_some() {
             return false;
         }
-        if let Some(hides) = self.hiding.get(&offset) {
-            return *hides;
-        }
-        let hides = self.go_name(offset).is_none() && self.gap_at(offset) > ADDED_BYTES;
-        self.hiding.insert(offset, hides);
-        hides
+        let gap = self.gap_at(offset);
+        gap.is_some_and(|gap| gap.end.saturating_sub(gap.start) > ADDED_BYTES)
     }
 
-    /// How long the code around an offset of the file is that has no unwinding information.
-    fn gap_at(&self, offset: u64) -> u64 {
-        let segment = Segment::find(&self.segments, offset);
-        let Some((segment, address)) = segment.zip(self.address(offset)) else {
-            return 0;
-        };
+    /// The code around an offset of the file that has no unwinding information: its addresses.
+    fn gap_at(&mut self, offset: u64) -> Option<Range<u64>> {
+        let address = self.address(offset)?;
+        if let Some(gap) = self.gaps.iter().find(|gap| gap.contains(&address)) {
+            return Some(gap.clone());
+        }
+        let segment = Segment::find(&self.segments, offset)?;
         let mut gap = segment.address..segment.address.saturating_add(segment.size_bytes);
         if let Some(unwinding) = &self.unwinding {
             gap = unwinding.gap_at(address, gap);
         }
-        gap.end.saturating_sub(gap.start)
+        self.gaps.push(gap.clone());
+        Some(gap)
     }
 
     /// The address that the file gives to a place in it.
