@@ -33,7 +33,7 @@ pub enum Lost {
     Timeline = 11,
     /// Stacks that were not kept: no room for another.
     Stacks = 12,
-    /// Code that was mapped, or places in it, which did not fit the ring buffer.
+    /// Code that was mapped, which did not fit the ring buffer.
     Code = 13,
     /// Faults whose end was not told, so that their time is not known: the CPU had come online since
     /// the events were opened, or another program was at work on a BPF map there, when the kernel

@@ -108,7 +108,7 @@ pub(crate) fn watched_calls(path: u32) -> Option<*mut WatchedCalls> {
 #[map]
 pub(crate) static LOST: Array<u64> = Array::with_max_entries(Lost::ALL.len() as u32, 0);
 
-/// Starts and ends of processes, names of files, and what is asked of user space.
+/// Starts and ends of processes, names of files, mapped code, and stacks that user space is to unwind.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 

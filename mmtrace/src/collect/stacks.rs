@@ -72,14 +72,13 @@ pub(super) fn add(
         .map(|key| {
             let mut addresses = Vec::new();
             if let Some(frames) = frames.get(&key.user) {
-                let known = of_program(frames, key.user, code);
-                if let Ok(addresses) = &known {
-                    hiding_files.extend(hiding(addresses, key.process, code));
-                }
-                addresses = known.unwrap_or_else(|known| {
+                let (known, whole) = of_program(frames, key.user, code);
+                if whole {
+                    hiding_files.extend(hiding(&known, key.process, code));
+                } else {
                     known_in_part.insert(key.user);
-                    known
-                });
+                }
+                addresses = known;
                 names.want(key.process, &addresses, code);
             }
             let kernel = frames.get(&key.kernel).map_or(&[][..], |frames| {
@@ -107,7 +106,6 @@ pub(super) fn add(
             known_in_part.len()
         ));
     }
-
     if code.rules_left_out() > 0 {
         notes.push(format!(
             "places in the code that there was no room for, left by the frame pointer: {}",
@@ -265,24 +263,20 @@ impl Trace {
     }
 }
 
-/// The addresses of a program's stack, the innermost first; where rules were missing when it was taken,
-/// with the callers that were found since. If those are not known, an error with what is.
-fn of_program(frames: &Frames, number: u64, code: &Code) -> Result<Vec<u64>, Vec<u64>> {
+/// The addresses of a program's stack, the innermost first: where rules were missing when it was taken,
+/// with the callers that were found since. Also whether these are all.
+fn of_program(frames: &Frames, number: u64, code: &Code) -> (Vec<u64>, bool) {
     let count = (frames.count as usize).min(frames.addresses.len());
     let mut addresses = frames.addresses[..count].to_vec();
     if frames.unknown == ALL_KNOWN {
-        return Ok(addresses);
+        return (addresses, true);
     }
     let Some(callers) = code.unwound(number) else {
-        return Err(addresses);
+        return (addresses, false);
     };
     addresses.truncate(frames.unknown as usize + 1);
     addresses.extend_from_slice(&callers.addresses);
-    if callers.whole {
-        Ok(addresses)
-    } else {
-        Err(addresses)
-    }
+    (addresses, callers.whole)
 }
 
 /// The names of the files with functions in a stack that may hide their callers.
