@@ -218,21 +218,50 @@ fn and_more(more: usize) -> String {
 }
 
 /// What a row cost, for ranking: the disk first, then bytes to and from the program, then calls and
-/// faults.
+/// faults. Where mapped bytes are not known, each fault has mapped a page at least: otherwise a large file
+/// that is mapped would come after every small one that is read.
 fn cost(measures: &Measures) -> [u64; 3] {
+    const SMALLEST_PAGE_BYTES: u64 = 4096;
     let sum = |values: &[Option<u64>]| {
         values
             .iter()
             .flatten()
             .fold(0, |sum: u64, &value| sum.saturating_add(value))
     };
+    let faults = sum(&[measures.minor_faults, measures.major_faults]);
+    let mapped_bytes = measures
+        .mapped_bytes
+        .unwrap_or_else(|| faults.saturating_mul(SMALLEST_PAGE_BYTES));
     [
         sum(&[measures.disk_read_bytes, measures.disk_write_bytes]),
-        sum(&[measures.bytes_returned, measures.mapped_bytes]),
-        sum(&[
-            measures.operations,
-            measures.minor_faults,
-            measures.major_faults,
-        ]),
+        sum(&[measures.bytes_returned, Some(mapped_bytes)]),
+        sum(&[measures.operations, Some(faults)]),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_mapping_of_unknown_bytes_comes_before_a_small_read() {
+        let mapped = Measures {
+            minor_faults: Some(1_024),
+            ..Measures::default()
+        };
+        let read = Measures {
+            bytes_returned: Some(4_017),
+            operations: Some(4),
+            ..Measures::default()
+        };
+        assert!(cost(&mapped) > cost(&read));
+        // As measured, where it is.
+        let nothing = Some(0);
+        assert!(
+            cost(&Measures {
+                mapped_bytes: nothing,
+                ..mapped
+            }) < cost(&read)
+        );
+    }
 }
