@@ -33,6 +33,13 @@ pub struct Call {
     pub registered: u32,
     /// The window of watching that it began in: see the map `WATCHED`.
     pub window: u64,
+    /// One more than its number, as long as another call of that number on the same descriptor
+    /// differs from it in size and offset only; else 0.
+    pub repeatable: u32,
+    /// 1 if such calls have an offset as well.
+    pub has_offset: u16,
+    /// 1 while the thread's pending work of calls is that of its path and file.
+    pub in_row: u16,
     /// What a special call's end needs of its arguments.
     pub extra: [u64; 3],
 }

@@ -40,6 +40,17 @@ pub(crate) fn row(thread: &mut Thread, slot: Slot, path: u32, file: FileKey) -> 
     &mut thread.pending[slot as usize].measures
 }
 
+/// As [`row`], of the thread's call.
+#[inline(always)]
+pub(crate) fn row_of_call(thread: &mut Thread) -> &mut Measures {
+    if thread.call.in_row == 0 {
+        let (path, file) = (thread.call.path, thread.call.file);
+        row(thread, Slot::Call, path, file);
+        thread.call.in_row = 1;
+    }
+    &mut thread.pending[Slot::Call as usize].measures
+}
+
 #[inline(always)]
 fn same(one: &RowKey, other: &RowKey) -> bool {
     one.file.inode == other.file.inode
@@ -71,6 +82,7 @@ pub extern "C" fn mmtrace_flush(tid: u32, slot: u32) -> u32 {
         return 0;
     };
     let pending = if slot == 0 {
+        thread.call.in_row = 0;
         &mut thread.pending[0]
     } else if slot == 1 {
         &mut thread.pending[1]

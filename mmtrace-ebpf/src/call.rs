@@ -20,7 +20,7 @@ use mmtrace_common::{
 };
 
 use crate::{
-    account::{Slot, advance, row},
+    account::{advance, row_of_call},
     copy, fault, file, heat,
     kernel::{kernel, known_as, pointer, read},
     mapping::{self, less},
@@ -178,20 +178,58 @@ pub(crate) fn enter<R: Registers>(
         thread.call.active = 0;
         return;
     }
+    if repeats(thread, number, &registers) {
+        thread.call.size_bytes = registers.argument(SIZE_ARGUMENT).min(MAX_RW_COUNT);
+        if thread.call.has_offset != 0 {
+            thread.call.offset = registers.argument(OFFSET_ARGUMENT);
+        }
+        start(thread);
+        return;
+    }
+    thread.call.active = 0;
+    thread.call.repeatable = 0;
+    thread.call.in_row = 0;
     let spec = match CALLS.get(number as u32) {
         Some(spec) if spec.path != 0 => spec,
-        _ => {
-            thread.call.active = 0;
-            return;
-        }
+        _ => return,
     };
     begin(thread, spec, &registers);
+    if thread.call.active != 0 && is_repeatable(spec) {
+        thread.call.repeatable = number as u32 + 1;
+        thread.call.has_offset = u16::from(spec.offset_argument != NO_ARGUMENT);
+    }
 }
+
+/// Whether a call is the thread's last one again but for its size and offset, which saves half of the
+/// work of a loop of reads.
+#[inline(always)]
+fn repeats(thread: &Thread, number: u64, registers: &impl Registers) -> bool {
+    thread.call.repeatable == number as u32 + 1
+        && is_known(
+            thread,
+            registers.argument(FD_ARGUMENT) as i32,
+            generation(thread),
+        )
+}
+
+/// Whether calls of a kind say all in the arguments that `read` and `write` have, and an offset.
+#[inline(always)]
+fn is_repeatable(spec: &CallSpec) -> bool {
+    spec.flags == FLAG_COUNTED | FLAG_RETURNS_BYTES
+        && spec.special == PLAIN
+        && spec.fd_argument == FD_ARGUMENT
+        && spec.size_argument == SIZE_ARGUMENT
+        && (spec.offset_argument == NO_ARGUMENT || spec.offset_argument == OFFSET_ARGUMENT)
+}
+
+/// Which arguments of such calls are the descriptor, the size and the offset.
+const FD_ARGUMENT: u8 = 0;
+const SIZE_ARGUMENT: u8 = 2;
+const OFFSET_ARGUMENT: u8 = 3;
 
 #[inline(always)]
 fn begin(thread: &mut Thread, spec: &CallSpec, registers: &impl Registers) {
     let flags = spec.flags;
-    thread.call.active = 0;
     if flags & (FLAG_CHANGES_FDS | FLAG_CHANGES_MAPPINGS) != 0 {
         forget(thread, flags);
     }
@@ -268,6 +306,12 @@ fn begin(thread: &mut Thread, spec: &CallSpec, registers: &impl Registers) {
             )
         });
     }
+    start(thread);
+}
+
+/// From here on, what the thread does is its call's work.
+#[inline(always)]
+fn start(thread: &mut Thread) {
     // Our own reading of user memory may have raised page_fault_kernel, and no more.
     thread.fault.active = 0;
     stack::call_begins(thread);
@@ -319,26 +363,28 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
     };
     thread.call.active = 0;
     if flags & FLAG_COUNTED != 0 {
-        let call = thread.call;
         let now_ns = now_ns();
-        let time_ns = now_ns - call.started_ns;
         advance(thread, now_ns);
-        let measures = row(thread, Slot::Call, call.path, call.file);
+        let call = &thread.call;
+        let (path, requested) = (call.path, call.size_bytes);
+        // A path that is not about data waits for terminals and children: its time says nothing.
+        let time_ns = if path == OTHER {
+            0
+        } else {
+            (now_ns - call.started_ns).saturating_sub(call.nested_ns)
+        };
+        let measures = row_of_call(thread);
         measures.operations += 1;
-        measures.bytes_requested += call.size_bytes;
+        measures.bytes_requested += requested;
         measures.bytes_returned += moved;
+        measures.kernel_time_ns += time_ns;
         if !watched {
             measures.unwatched_bytes += moved;
-        }
-        // A path that is not about data waits for terminals and children: its time says nothing.
-        if call.path != OTHER {
-            measures.kernel_time_ns += time_ns.saturating_sub(call.nested_ns);
-        }
-        if watched && moved != 0 {
-            copy::sample(call.path, moved);
+        } else if moved != 0 {
+            copy::sample(path, moved);
         }
         heat::returned(thread, moved);
-        stack::call_ends(ctx.as_ptr(), thread, call.path, moved);
+        stack::call_ends(ctx.as_ptr(), thread, path, moved);
     }
     if flags & (FLAG_CHANGES_FDS | FLAG_CHANGES_MAPPINGS) != 0 {
         forget(thread, flags);
@@ -430,12 +476,24 @@ fn forget(thread: &Thread, flags: u16) {
 /// Makes `thread.fd` describe a descriptor.
 #[inline(always)]
 pub(crate) fn look_up(thread: &mut Thread, descriptor: i32) {
-    let generation = generations(thread.tgid).map_or(0, |generations| generations.fds);
-    if thread.fd.fd == descriptor && thread.fd.generation == generation {
+    let generation = generation(thread);
+    if is_known(thread, descriptor, generation) {
         return;
     }
     thread.fd.generation = generation;
     thread::elsewhere(thread, |tid| mmtrace_look_up(tid, descriptor));
+}
+
+/// Whether `thread.fd` describes a descriptor of this generation.
+#[inline(always)]
+fn is_known(thread: &Thread, descriptor: i32, generation: u32) -> bool {
+    thread.fd.fd == descriptor && thread.fd.generation == generation
+}
+
+/// The present generation of the process's descriptors.
+#[inline(always)]
+fn generation(thread: &Thread) -> u32 {
+    generations(thread.tgid).map_or(0, |generations| generations.fds)
 }
 
 /// Makes `thread.fd` describe a descriptor of the current thread, from the kernel's tables.

@@ -161,6 +161,8 @@ pub extern "C" fn mmtrace_take_back(tid: u32, owner: u64, id: u64) -> u32 {
 #[inline(always)]
 pub(crate) fn work_for(thread: &mut Thread, key: &RequestKey) {
     let call = &mut thread.call;
+    call.repeatable = 0;
+    call.in_row = 0;
     // SAFETY: read at once; an entry that is deleted meanwhile stays memory of the map.
     match unsafe { REQUESTS.get(key) } {
         Some(request) if request.mixed == 0 => {
@@ -180,6 +182,8 @@ pub(crate) fn work_for(thread: &mut Thread, key: &RequestKey) {
 #[inline(always)]
 pub(crate) fn work_for_none(thread: &mut Thread) {
     let call = &mut thread.call;
+    call.repeatable = 0;
+    call.in_row = 0;
     call.path = OTHER;
     call.file = FileKey::default();
     call.size_bytes = 0;
