@@ -124,6 +124,8 @@ pub struct RuleSlot {
 
 /// How many each CPU remembers by their addresses: entries of the `REMEMBERED` map.
 pub const REMEMBERED_SLOTS: u32 = 2_048;
+/// How many stacks each CPU compares with: entries of the `RECALLED` map.
+pub const RECALLED_SLOTS: u32 = 64;
 
 /// How to get from a place in a function to the function's caller (x86-64).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ mod mapping;
 mod maps;
 mod message;
 mod process;
+mod recall;
 mod request;
 mod sample;
 mod special;

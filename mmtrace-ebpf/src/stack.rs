@@ -17,8 +17,8 @@ use aya_ebpf::{
 use mmtrace_common::{
     CALIBRATION_PROCESS, Lost, Thread,
     stack::{
-        ALL_KNOWN, COPY_FRAMES, FRAMES_SLOTS, Frames, STACK_BLOCK, STACK_FRAMES, STACK_SLOTS,
-        StackKey, StackWork, mix,
+        COPY_FRAMES, FRAMES_SLOTS, Frames, STACK_BLOCK, STACK_FRAMES, STACK_SLOTS, StackKey,
+        StackWork, mix,
     },
 };
 
@@ -28,7 +28,7 @@ use crate::{
     kernel::kernel,
     maps::{self, atomic_add, lose},
     thread::{self, now_ns},
-    unwind::{self, Walk},
+    unwind::{self, NOT_UNWOUND, Walk},
 };
 
 /// The different stacks, by a number made of their addresses. User space makes it and the next two
@@ -336,12 +336,14 @@ const USER_STACK: u64 = 1 << 8;
 #[inline(always)]
 fn of_program(ctx: *mut c_void, thread: &mut Thread, kind: Kind) -> u64 {
     set_taking(thread, 1);
-    let unwound = thread::elsewhere(thread, |tid| unwind::mmtrace_unwind(kind as u32, tid));
-    let number = if unwound != 0 || take(ctx, kind, USER_STACK) {
-        mmtrace_keep(kind as u32)
-    } else {
-        0
-    };
+    let mut number = thread::elsewhere(thread, |tid| unwind::mmtrace_unwind(kind as u32, tid));
+    if number == NOT_UNWOUND {
+        number = if take(ctx, kind, USER_STACK) {
+            mmtrace_keep(kind as u32)
+        } else {
+            0
+        };
+    }
     set_taking(thread, 0);
     number
 }
@@ -383,9 +385,7 @@ fn take(ctx: *mut c_void, kind: Kind, flags: u64) -> bool {
     if bytes <= 0 {
         return false;
     }
-    walk.frames.count = bytes as u64 / size_of::<u64>() as u64;
-    walk.frames.unknown = ALL_KNOWN;
-    walk.mark = 0;
+    walk.set_known(bytes as u64 / size_of::<u64>() as u64);
     true
 }
 
@@ -404,9 +404,7 @@ pub extern "C" fn mmtrace_keep_copying(tid: u32) -> u64 {
     for index in 0..COPY_FRAMES {
         walk.frames.addresses[index] = thread.stacks.copying[index];
     }
-    walk.frames.count = thread.stacks.copying_bytes / size_of::<u64>() as u64;
-    walk.frames.unknown = ALL_KNOWN;
-    walk.mark = 0;
+    walk.set_known(thread.stacks.copying_bytes / size_of::<u64>() as u64);
     mmtrace_keep(Kind::Copy as u32)
 }
 

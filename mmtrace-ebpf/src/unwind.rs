@@ -29,7 +29,8 @@ use crate::{
     kernel::{kernel, pointer, read, read_user},
     mapping,
     maps::{EVENTS, EVENTS_BYTES, generations, lose},
-    stack::{Kind, SCRATCH},
+    recall::{Trail, Window, mmtrace_keep_trail, mmtrace_recall},
+    stack::{Kind, SCRATCH, mmtrace_keep},
     thread,
 };
 
@@ -69,6 +70,10 @@ struct Remembered {
 pub(crate) struct Walk {
     /// What of it is kept.
     pub(crate) frames: Frames,
+    /// What it depended on.
+    pub(crate) trail: Trail,
+    /// Where the stack is read to be compared.
+    pub(crate) window: Window,
     /// Whose it is: the process, and how often it has mapped code. Code that was unmapped runs no more.
     owner: u64,
     /// The process, as in the rows.
@@ -77,7 +82,9 @@ pub(crate) struct Walk {
     instruction: u64,
     stack_pointer: u64,
     frame_pointer: u64,
-    /// The same at the frame of which no rule was known, but that it is the call.
+    /// Where on the stack the frame pointer was; 0: in its register.
+    frame_pointer_from: u64,
+    /// The same three at the frame of which no rule was known, but that it is the call.
     unknown: [u64; 3],
     /// Which place in a file that is.
     unknown_place: CodePlace,
@@ -85,18 +92,35 @@ pub(crate) struct Walk {
     pub(crate) mark: u64,
 }
 
-/// Takes the program's stack by its registers into the scratch space of this kind of program; 0 if
-/// they are not to be had, or the program is none of 64 bits.
+impl Walk {
+    /// It is made of so many frames, of none of which the rule is missing.
+    #[inline(always)]
+    pub(crate) fn set_known(&mut self, count: u64) {
+        self.frames.count = count;
+        self.frames.unknown = ALL_KNOWN;
+        self.mark = 0;
+    }
+}
+
+/// What [`mmtrace_unwind`] gives where the registers are not to be had, or the program is none of 64
+/// bits.
+pub(crate) const NOT_UNWOUND: u64 = u64::MAX;
+
+/// Takes the program's stack by its registers; its number, 0 if there is no room for it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mmtrace_unwind(kind: u32, tid: u32) -> u32 {
+pub extern "C" fn mmtrace_unwind(kind: u32, tid: u32) -> u64 {
     let (Some(thread), Some(walk)) = (thread::by_tid(tid), SCRATCH.get_ptr_mut(kind)) else {
-        return 0;
+        return NOT_UNWOUND;
     };
     // SAFETY: this CPU's own entry, for this kind of program.
     let walk = unsafe { &mut *walk };
     if !begin(thread, walk) {
-        return 0;
+        return NOT_UNWOUND;
+    }
+    let recalled = mmtrace_recall(kind);
+    if recalled != 0 {
+        return recalled;
     }
     for frame in 0..STACK_FRAMES as u32 {
         let mut went = mmtrace_to_caller(kind, frame, REMEMBERED_RULE);
@@ -108,7 +132,12 @@ pub extern "C" fn mmtrace_unwind(kind: u32, tid: u32) -> u32 {
             break;
         }
     }
-    1
+    let number = mmtrace_keep(kind);
+    // With an unknown rule, user space needs to see more than the frames.
+    if number != 0 && walk.mark == 0 {
+        mmtrace_keep_trail(kind, number);
+    }
+    number
 }
 
 /// As a rule: the one that is remembered.
@@ -123,28 +152,30 @@ const NOT_REMEMBERED: u32 = 2;
 
 #[inline(always)]
 fn begin(thread: &Thread, walk: &mut Walk) -> bool {
-    /// Fields of `pt_regs`, and the code segment of 64-bit programs, `__USER_CS`.
+    /// Fields of `pt_regs`: after the instruction come the code segment, the flags and the stack
+    /// pointer.
     const FRAME_POINTER: u32 = 32;
     const INSTRUCTION: u32 = 128;
-    const CODE_SEGMENT: u32 = 136;
-    const STACK_POINTER: u32 = 152;
+    /// The code segment of 64-bit programs, `__USER_CS`.
     const USER_CODE: u64 = 0x33;
     // Other processors' calls leave the return address in a register.
     if cfg!(not(bpf_target_arch = "x86_64")) {
         return false;
     }
     let registers = registers();
-    walk.instruction = read(registers, INSTRUCTION);
-    walk.stack_pointer = read(registers, STACK_POINTER);
+    let [instruction, code_segment, _, stack_pointer] = read::<[u64; 4]>(registers, INSTRUCTION);
+    walk.instruction = instruction;
+    walk.stack_pointer = stack_pointer;
     walk.frame_pointer = read(registers, FRAME_POINTER);
+    walk.frame_pointer_from = 0;
     walk.process = thread.process;
     let code = generations(thread.tgid).map_or(0, |generations| generations.code);
     walk.owner = u64::from(thread.tgid) << 32 | u64::from(code);
-    walk.frames.count = 0;
-    walk.frames.unknown = ALL_KNOWN;
-    walk.mark = 0;
+    walk.set_known(0);
+    let registers = [instruction, stack_pointer, walk.frame_pointer];
+    walk.trail.begin(registers, walk.owner);
     // Threads of the kernel that work for the program have no such registers.
-    read::<u64>(registers, CODE_SEGMENT) == USER_CODE && walk.instruction != 0
+    code_segment == USER_CODE && instruction != 0
 }
 
 /// Where the current thread's registers in user mode are.
@@ -202,22 +233,33 @@ pub extern "C" fn mmtrace_to_caller(kind: u32, frame: u32, rule: u64) -> u32 {
     }
     if rule == UnwindRule::SIGNAL {
         let registers = walk.stack_pointer;
+        walk.trail.give_up();
         walk.frame_pointer = read_user(registers + SIGNAL_FRAME_POINTER);
         [walk.stack_pointer, walk.instruction] = read_user(registers + SIGNAL_STACK_POINTER);
         return went(walk);
     }
     let (frame_ends, saved_bytes) = match rule {
         UnwindRule::UNKNOWN | UnwindRule::FRAME_POINTER => {
+            if walk.frame_pointer_from == 0 {
+                walk.trail.follow_frame_pointer();
+            } else {
+                walk.trail
+                    .follow(walk.frame_pointer_from, walk.frame_pointer);
+            }
             (walk.frame_pointer + 2 * WORD_BYTES, 2 * WORD_BYTES)
         }
         _ => (walk.stack_pointer + rule.frame_bytes(), rule.saved_bytes()),
     };
     // The frame pointer is saved next to the return address mostly: then both are read at once.
     let [next_to_it, returns_to] = read_user::<[u64; 2]>(frame_ends - 2 * WORD_BYTES);
-    if saved_bytes == 2 * WORD_BYTES {
-        walk.frame_pointer = next_to_it;
-    } else if saved_bytes != 0 {
-        walk.frame_pointer = read_user(frame_ends - saved_bytes);
+    walk.trail.follow(frame_ends - WORD_BYTES, returns_to);
+    if saved_bytes != 0 {
+        walk.frame_pointer_from = frame_ends - saved_bytes;
+        walk.frame_pointer = if saved_bytes == 2 * WORD_BYTES {
+            next_to_it
+        } else {
+            read_user(walk.frame_pointer_from)
+        };
     }
     walk.stack_pointer = frame_ends;
     walk.instruction = returns_to;

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use aya::EbpfLoader;
 use mmtrace_common::{
     AHEAD_ROWS, AHEAD_SLOTS, HEAT_SLOTS, Kernel, Path, SAMPLE_SLOTS,
-    stack::{FRAMES_SLOTS, REMEMBERED_SLOTS, RULES_SLOTS, STACK_SLOTS},
+    stack::{FRAMES_SLOTS, RECALLED_SLOTS, REMEMBERED_SLOTS, RULES_SLOTS, STACK_SLOTS},
 };
 
 use super::{
@@ -63,6 +63,7 @@ impl Prober {
             "STACKS",
             "RULES",
             "REMEMBERED",
+            "RECALLED",
             "HEAT_MAPS",
             "AHEAD",
             "AHEAD_EVICTED",
@@ -110,6 +111,7 @@ impl Prober {
             self.loader.map_max_entries("STACKS", STACK_SLOTS);
             self.loader.map_max_entries("RULES", RULES_SLOTS);
             self.loader.map_max_entries("REMEMBERED", REMEMBERED_SLOTS);
+            self.loader.map_max_entries("RECALLED", RECALLED_SLOTS);
         }
         if extras.heat_maps {
             self.kernel.heat_maps = 1;
