@@ -27,8 +27,8 @@ pub struct AheadOwner {
     pub kernel: u64,
     /// The path's number.
     pub path: u32,
-    /// Unused, for the alignment: always 0.
-    pub padding: u32,
+    /// The [column](crate::heat::column) of the file's heat map that has the page's bytes.
+    pub column: u32,
 }
 
 /// Nothing is known of a page.

@@ -35,6 +35,37 @@ pub struct HeatWork {
     pub faulted_bytes: u64,
     /// Bytes of page cache brought in.
     pub cache_filled_bytes: u64,
+    /// Of these, read ahead and not used before they were evicted.
+    pub readahead_unused_bytes: u64,
+}
+
+/// The cells of a stretch whose parts are as wide as that, as a shift of bytes: as a number of 24 bits.
+#[inline(always)]
+#[must_use]
+pub const fn column(shift: u32, stretch: u32) -> u32 {
+    shift | stretch << COLUMN_SHIFT
+}
+
+/// The number of no column.
+pub const NO_COLUMN: u32 = 0;
+
+/// Where in a column's number the stretch is.
+const COLUMN_SHIFT: u32 = 8;
+
+impl HeatKey {
+    /// The cell of a column that a page of a file is in.
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_page(file: FileKey, column: u32, page: u64, page_shift: u32) -> Self {
+        let shift = column & ((1 << COLUMN_SHIFT) - 1);
+        Self {
+            file,
+            shift,
+            part: ((page << page_shift) >> (shift & 63)) as u32,
+            stretch: column >> COLUMN_SHIFT,
+            padding: 0,
+        }
+    }
 }
 
 /// How many cells are kept: entries of the `HEAT_MAPS` map.
@@ -54,7 +85,7 @@ pub fn part_shift(file_bytes: u64, page_shift: u32) -> u32 {
 }
 
 const _: () = assert!(size_of::<HeatKey>() == 32 && align_of::<HeatKey>() == 8);
-const _: () = assert!(size_of::<HeatWork>() == 24 && align_of::<HeatWork>() == 8);
+const _: () = assert!(size_of::<HeatWork>() == 32 && align_of::<HeatWork>() == 8);
 
 #[cfg(test)]
 mod tests {
@@ -69,5 +100,28 @@ mod tests {
         assert_eq!(part_shift((1 << 18) + 1, 12), 13);
         assert_eq!(part_shift(1 << 63, 12), 57);
         assert_eq!(part_shift(u64::MAX, 12), 58);
+    }
+
+    #[test]
+    fn a_page_is_in_the_part_and_the_stretch_of_its_column() {
+        let file = FileKey {
+            inode: 7,
+            ..FileKey::default()
+        };
+        for (shift, page, part) in [(12, 0, 0), (12, 63, 63), (14, 63, 15), (58, 1 << 48, 4)] {
+            // An hour has 362, and each doubling of that 16 more.
+            for stretch in [0, 1, 362, 65_535] {
+                let column = column(shift, stretch);
+                assert!(column != NO_COLUMN && column < 1 << 24);
+                let expected = HeatKey {
+                    file,
+                    shift,
+                    part,
+                    stretch,
+                    padding: 0,
+                };
+                assert_eq!(HeatKey::of_page(file, column, page, 12), expected);
+            }
+        }
     }
 }

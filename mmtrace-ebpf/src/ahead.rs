@@ -13,11 +13,12 @@ use mmtrace_common::{
     AHEAD_PAGES, AHEAD_RANGE, AHEAD_ROWS, AHEAD_SLOTS, Ahead, AheadKey, AheadOwner,
     CALIBRATION_PROCESS, FileKey, Lost, RowKey, Thread,
     ahead::{UNKNOWN, UNUSED, USED},
+    heat::NO_COLUMN,
 };
 
 use crate::{
     account::entry,
-    file,
+    file, heat,
     kernel::kernel,
     maps::{atomic_add, lose_many},
     stack,
@@ -40,7 +41,7 @@ static NOTHING: Ahead = Ahead {
         user: 0,
         kernel: 0,
         path: 0,
-        padding: 0,
+        column: NO_COLUMN,
     }; AHEAD_PAGES as usize],
 };
 
@@ -53,9 +54,10 @@ pub(crate) fn is_followed() -> bool {
     kernel!(readahead_use) != 0
 }
 
-/// So many bytes were brought in, from page `index` of the charge's file on.
+/// So many bytes were brought in, from page `index` of the charge's file on. In its heat map they are in
+/// that column.
 #[inline(always)]
-pub(crate) fn filled(thread: &mut Thread, charge: &Charge, index: u64, bytes: u64) {
+pub(crate) fn filled(thread: &mut Thread, charge: &Charge, index: u64, bytes: u64, column: u32) {
     let process = thread.process;
     if !is_followed() || process == 0 || process == CALIBRATION_PROCESS {
         return;
@@ -71,7 +73,8 @@ pub(crate) fn filled(thread: &mut Thread, charge: &Charge, index: u64, bytes: u6
     } else {
         [first, last.saturating_add(1)].map(|page| page.saturating_sub(index).min(pages))
     };
-    let who = u64::from(thread.tid) | u64::from(charge.path) << 32;
+    let how = u64::from(charge.path) | u64::from(column) << COLUMN_SHIFT;
+    let who = u64::from(thread.tid) | how << 32;
     let which = index | pages << PAGES_SHIFT;
     let (inode, rest) = (charge.file.inode, file::rest_of(charge.file));
     thread::elsewhere(thread, |_| {
@@ -154,6 +157,9 @@ pub extern "C" fn mmtrace_ahead_stack(tid: u32, first_page: u64, user: u64, kern
     0
 }
 
+/// Where in a number that has a path the column is.
+const COLUMN_SHIFT: u32 = 8;
+
 /// Where in a number that has a page's index the number of pages is: the index has 52 bits at most, and
 /// 48 do for files of an exbibyte.
 const PAGES_SHIFT: u32 = 48;
@@ -161,8 +167,8 @@ const PAGES_SHIFT: u32 = 48;
 /// The pieces that a folio is in: of a huge page, and one more where it is not aligned.
 const FOLIO_PIECES: u64 = 512 / AHEAD_PAGES + 1;
 
-/// As [`filled`]: `who` is a thread and a path, `which` the first page and how many there are, `asked` the
-/// first of those that was asked for and the one after the last.
+/// As [`filled`]: `who` is a thread, a path and a column, `which` the first page and how many there are,
+/// `asked` the first of those that was asked for and the one after the last.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_ahead_filled(
@@ -217,12 +223,13 @@ pub extern "C" fn mmtrace_ahead_piece(
     let Some(thread) = thread::by_tid(who as u32) else {
         return 0;
     };
+    let how = (who >> 32) as u32;
     let owner = AheadOwner {
         process: thread.process,
         user: 0,
         kernel: 0,
-        path: (who >> 32) as u32,
-        padding: 0,
+        path: how & ((1 << COLUMN_SHIFT) - 1),
+        column: how >> COLUMN_SHIFT,
     };
     let key = AheadKey {
         file: file::key_from(inode, rest),
@@ -253,7 +260,8 @@ pub extern "C" fn mmtrace_ahead_piece(
         }
         if piece.states[page] == UNUSED {
             let before = piece.owners[page];
-            mmtrace_ahead_evicted(before.process, before.path, inode, rest);
+            let how = u64::from(before.path) | u64::from(before.column) << COLUMN_SHIFT;
+            mmtrace_ahead_evicted(before.process, how, inode, rest, first_page + page as u64);
             if kernel!(stacks) != 0 {
                 stack::mmtrace_unused_page(before.process, before.path, before.user, before.kernel);
             }
@@ -269,19 +277,28 @@ pub extern "C" fn mmtrace_ahead_piece(
     0
 }
 
-/// A page has been evicted that nobody had used.
+/// A page has been evicted that nobody had used: `how` is a path and a column.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mmtrace_ahead_evicted(process: u64, path: u32, inode: u64, rest: u64) -> u32 {
+pub extern "C" fn mmtrace_ahead_evicted(
+    process: u64,
+    how: u64,
+    inode: u64,
+    rest: u64,
+    page: u64,
+) -> u32 {
     let key = RowKey {
         process,
         file: file::key_from(inode, rest),
-        path,
+        path: how as u32 & ((1 << COLUMN_SHIFT) - 1),
         padding: 0,
     };
     match entry(&AHEAD_EVICTED, &key, &NONE) {
-        // SAFETY: a live entry of AHEAD_EVICTED, from which nothing is deleted.
-        Some(pages) => unsafe { atomic_add(pages, 1) },
+        Some(pages) => {
+            // SAFETY: a live entry of AHEAD_EVICTED, from which nothing is deleted.
+            unsafe { atomic_add(pages, 1) };
+            heat::unused(inode, rest, (how >> COLUMN_SHIFT) as u32, page);
+        }
         None => lose_many(Lost::ReadaheadUse, 1),
     }
     0

@@ -88,8 +88,8 @@ fn filled(thread: &mut Thread, charge: &Charge, inode: u64, index: u64, bytes: u
     let measures = row(thread, charge.slot, charge.path, charge.file);
     measures.cache_filled_bytes += bytes;
     measures.readahead_bytes += ahead;
-    heat::cache_filled(thread, charge.file, inode, index, bytes);
-    ahead::filled(thread, charge, index, bytes);
+    let column = heat::cache_filled(thread, charge.file, inode, index, bytes);
+    ahead::filled(thread, charge, index, bytes, column);
     stack::read_ahead(thread, ahead);
 }
 

@@ -3,12 +3,13 @@
 //! What calls returned, what was faulted on and what was brought into the page cache is added to cells
 //! of a part of a file and a stretch of the run. Both are chosen so that a file has a few dozen of
 //! each, however long it is and however long the run takes; user space makes those of a file equal.
+//! What turns out to be evicted unused is added to the cell that has it as brought in.
 //! What is counted here adds up to the rows: whoever adds to a row calls this with as much.
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use mmtrace_common::{
     CALIBRATION_PROCESS, FileKey, HEAT_SLOTS, HeatKey, HeatWork, Lost, RequestKey, Thread,
-    heat::{HALF, part_shift},
+    heat::{HALF, NO_COLUMN, column, part_shift},
     path::Path,
     thread::FROM_USER,
     timeline::stretch_at,
@@ -31,12 +32,14 @@ static NOTHING: HeatWork = HeatWork {
     returned_bytes: 0,
     faulted_bytes: 0,
     cache_filled_bytes: 0,
+    readahead_unused_bytes: 0,
 };
 
 /// Which of a cell's sums is meant: in the upper bits of `how`, of which the lower ones are a shift.
 const RETURNED: u64 = 0;
 const FAULTED: u64 = 1;
 const CACHE_FILLED: u64 = 2;
+const UNUSED: u64 = 3;
 const KIND_SHIFT: u32 = 8;
 
 /// No [`PARTS`](mmtrace_common::heat::PARTS) of a file are this wide: it has no heat map.
@@ -237,11 +240,17 @@ pub(crate) fn mapped_bytes(inode: u64) -> u64 {
 }
 
 /// So many bytes were brought into the page cache from page `index` of `inode` on (0: not known), which
-/// are charged to `file`.
+/// are charged to `file`. Tells the column that has them.
 #[inline(always)]
-pub(crate) fn cache_filled(thread: &Thread, file: FileKey, inode: u64, index: u64, bytes: u64) {
+pub(crate) fn cache_filled(
+    thread: &Thread,
+    file: FileKey,
+    inode: u64,
+    index: u64,
+    bytes: u64,
+) -> u32 {
     if !wanted(thread.process) || file::is_none(&file) {
-        return;
+        return NO_COLUMN;
     }
     let page_shift = kernel!(page_shift);
     let size_bytes: u64 = if inode == 0 {
@@ -251,21 +260,33 @@ pub(crate) fn cache_filled(thread: &Thread, file: FileKey, inode: u64, index: u6
     };
     let how = CACHE_FILLED << KIND_SHIFT | u64::from(part_shift(size_bytes, page_shift));
     let start = index << page_shift;
-    mmtrace_heat(file.inode, file::rest_of(file), start, bytes, how);
+    mmtrace_heat(file.inode, file::rest_of(file), start, bytes, how)
+}
+
+/// A page that had been brought in, and is in that column, was evicted unused.
+#[inline(always)]
+pub(crate) fn unused(inode: u64, rest: u64, column: u32, page: u64) {
+    if column != NO_COLUMN {
+        let page_shift = kernel!(page_shift);
+        let cell = HeatKey::of_page(FileKey::default(), column, page, page_shift);
+        let place = u64::from(cell.stretch) << 32 | u64::from(cell.part);
+        let how = UNUSED << KIND_SHIFT | u64::from(cell.shift);
+        mmtrace_heat_part(inode, rest, place, 1 << page_shift, how);
+    }
 }
 
 /// Adds bytes from `start` on to the parts that they are in. `how` is what was done, and the width of
-/// the file's parts by its size; they are wider if the bytes are beyond that.
+/// the file's parts by its size; they are wider if the bytes are beyond that. Gives the column.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_heat(inode: u64, rest: u64, start: u64, bytes: u64, how: u64) -> u32 {
     let Some(end) = start.checked_add(bytes) else {
         lose(Lost::HeatMaps);
-        return 0;
+        return NO_COLUMN;
     };
     let shift = u64::from(part_shift(end, kernel!(page_shift))).max(how & SHIFT_MASK);
     let how = (how & !SHIFT_MASK) | shift;
-    let stretch = u64::from(stretch_at(HALF, now_ns() - started_ns())) << 32;
+    let stretch = stretch_at(HALF, now_ns() - started_ns());
     let mut at = start;
     for _ in 0..mmtrace_common::heat::PARTS {
         if at >= end {
@@ -273,10 +294,11 @@ pub extern "C" fn mmtrace_heat(inode: u64, rest: u64, start: u64, bytes: u64, ho
         }
         let part = at >> shift;
         let ends = ((part + 1) << shift).min(end);
-        mmtrace_heat_part(inode, rest, stretch | part, ends - at, how);
+        let place = u64::from(stretch) << 32 | part;
+        mmtrace_heat_part(inode, rest, place, ends - at, how);
         at = ends;
     }
-    0
+    column(shift as u32, stretch)
 }
 
 /// The part of `how` that is a shift.
@@ -316,8 +338,10 @@ fn add(key: &HeatKey, kind: u64, bytes: u64) {
             atomic_add(&raw mut (*cell).returned_bytes, bytes);
         } else if kind == FAULTED {
             atomic_add(&raw mut (*cell).faulted_bytes, bytes);
-        } else {
+        } else if kind == CACHE_FILLED {
             atomic_add(&raw mut (*cell).cache_filled_bytes, bytes);
+        } else {
+            atomic_add(&raw mut (*cell).readahead_unused_bytes, bytes);
         }
     }
 }

@@ -219,17 +219,29 @@ fn heat_maps(recording: &Recording) -> Vec<String> {
         let returned = of_rows(&["bytes_returned"], &["ipc", "other"]);
         let faults = of_rows(&["minor_faults", "major_faults"], &[]);
         let filled = of_rows(&["cache_filled_bytes"], &[]);
-        let mut cells = [0; 3];
+        let unused = of_rows(&["readahead_unused_bytes"], &[]);
+        let unused_is_known = !recording.is_unavailable("readahead_unused_bytes", "read");
+        let mut cells = [0; 4];
         for cell in &map.cells {
+            let unused = cell.readahead_unused_bytes;
+            if unused.is_some() != unused_is_known
+                || (complete && unused.unwrap_or(0) > cell.cache_filled_bytes)
+            {
+                wrong.push(format!(
+                    "a cell of the heat map of file {} has {unused:?} of {} bytes unused",
+                    map.file, cell.cache_filled_bytes
+                ));
+            }
+            cells[3] += unused.unwrap_or(0);
             cells[0] += cell.returned_bytes;
             cells[1] += cell.faulted_bytes;
             cells[2] += cell.cache_filled_bytes;
         }
-        let rows = [returned, faults * page_size(), filled];
+        let rows = [returned, faults * page_size(), filled, unused];
         let fits = |(cells, rows): (&u64, &u64)| cells == rows || (cells < rows && !complete);
         if !cells.iter().zip(&rows).all(fits) {
             wrong.push(format!(
-                "the heat map of file {}: returned, faulted and filled are {cells:?}, its rows have {rows:?}",
+                "the heat map of file {}: returned, faulted, filled and unused are {cells:?}, its rows have {rows:?}",
                 map.file
             ));
         }

@@ -154,6 +154,7 @@ pub(crate) struct HeatCell {
     pub(crate) returned_bytes: u64,
     pub(crate) faulted_bytes: u64,
     pub(crate) cache_filled_bytes: u64,
+    pub(crate) readahead_unused_bytes: Option<u64>,
 }
 
 /// How stacks were taken.

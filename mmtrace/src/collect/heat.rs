@@ -17,11 +17,13 @@ use crate::recording::{HeatCell, HeatMap};
 /// Of how many files a recording has heat maps: of those with the most bytes.
 const FILES: usize = 100;
 
-/// Makes the heat maps of the files that have an id and for which `has_offsets` holds.
+/// Makes the heat maps of the files that have an id and for which `has_offsets` holds. What was brought
+/// in unused is told if `unused_is_known`.
 pub(super) fn make(
     counted: &BTreeMap<HeatKey, HeatWork>,
     ids: &HashMap<FileKey, u32>,
     has_offsets: impl Fn(&FileKey) -> bool,
+    unused_is_known: bool,
 ) -> Vec<HeatMap> {
     let Some(last) = counted.keys().map(|key| key.stretch).max() else {
         return Vec::new();
@@ -36,7 +38,7 @@ pub(super) fn make(
     }
     let mut maps: Vec<HeatMap> = files
         .iter()
-        .map(|(id, cells)| of_file(*id, cells, width_shift(HALF, last)))
+        .map(|(id, cells)| of_file(*id, cells, width_shift(HALF, last), unused_is_known))
         .collect();
     maps.sort_by_key(|map| Reverse(bytes(map)));
     maps.truncate(FILES);
@@ -54,7 +56,12 @@ fn bytes(map: &HeatMap) -> u64 {
 
 /// Puts a file's cells into parts that are all as wide as the widest one, and into stretches that are
 /// `1 << stretch_shift` long.
-fn of_file(file: u32, cells: &[(&HeatKey, &HeatWork)], stretch_shift: u32) -> HeatMap {
+fn of_file(
+    file: u32,
+    cells: &[(&HeatKey, &HeatWork)],
+    stretch_shift: u32,
+    unused_is_known: bool,
+) -> HeatMap {
     let shifts = cells.iter().map(|(key, _)| key.shift);
     let shift = shifts.max().unwrap_or(0);
     let mut sums: BTreeMap<(u64, u64), HeatCell> = BTreeMap::new();
@@ -64,11 +71,15 @@ fn of_file(file: u32, cells: &[(&HeatKey, &HeatWork)], stretch_shift: u32) -> He
         let cell = sums.entry((part, stretch)).or_insert(HeatCell {
             part,
             stretch,
+            readahead_unused_bytes: unused_is_known.then_some(0),
             ..HeatCell::default()
         });
         cell.returned_bytes += work.returned_bytes;
         cell.faulted_bytes += work.faulted_bytes;
         cell.cache_filled_bytes += work.cache_filled_bytes;
+        if let Some(bytes) = &mut cell.readahead_unused_bytes {
+            *bytes += work.readahead_unused_bytes;
+        }
     }
     HeatMap {
         file,
@@ -119,7 +130,7 @@ mod tests {
             (key(7, 14, 0, 1), returned(11)),
             (key(8, 12, 63, 32), returned(13)),
         ]);
-        let maps = make(&counted, &ids(7..9), |_| true);
+        let maps = make(&counted, &ids(7..9), |_| true, false);
         let told: Vec<_> = maps
             .iter()
             .map(|map| {
@@ -145,11 +156,33 @@ mod tests {
             .clone()
             .map(|inode| (key(inode, 12, 0, 0), returned(inode)))
             .collect();
-        let maps = make(&counted, &ids(all), |file| file.inode != 50);
+        let maps = make(&counted, &ids(all), |file| file.inode != 50, false);
         let files: Vec<u64> = maps.iter().map(|map| u64::from(map.file) + 1).collect();
         // The two with the least bytes do not fit.
         let expected = (3..FILES as u64 + 4).filter(|inode| *inode != 50);
         assert_eq!(files, expected.collect::<Vec<_>>());
-        assert!(make(&BTreeMap::new(), &ids(1..2), |_| true).is_empty());
+        assert!(make(&BTreeMap::new(), &ids(1..2), |_| true, true).is_empty());
+    }
+
+    #[test]
+    fn what_is_unused_is_none_where_it_is_not_known_and_0_where_nothing_is() {
+        let unused = HeatWork {
+            cache_filled_bytes: 17,
+            readahead_unused_bytes: 13,
+            ..HeatWork::default()
+        };
+        let counted = BTreeMap::from([
+            (key(7, 12, 4, 0), unused),
+            (key(7, 12, 5, 0), unused),
+            (key(7, 13, 3, 0), returned(11)),
+        ]);
+        let told = |known| {
+            let maps = make(&counted, &ids(7..8), |_| true, known);
+            let cells = maps[0].cells.iter();
+            let cells = cells.map(|cell| (cell.part, cell.readahead_unused_bytes));
+            cells.collect::<Vec<_>>()
+        };
+        assert_eq!(told(true), [(2, Some(2 * 13)), (3, Some(0))]);
+        assert_eq!(told(false), [(2, None), (3, None)]);
     }
 }

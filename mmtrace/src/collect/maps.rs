@@ -10,8 +10,11 @@ use aya::{
 };
 use mmtrace_common::{
     Ahead, AheadKey, CALIBRATION_PROCESS, FileKey, HeatKey, HeatWork, Lost, Measures, Path,
-    Request, RequestKey, RowKey, StretchKey, Thread, Truth, ahead::UNUSED, stack::StackKey,
+    Request, RequestKey, RowKey, StretchKey, Thread, Truth, ahead::UNUSED, heat::NO_COLUMN,
+    stack::StackKey,
 };
+
+use crate::page_cache::page_bytes;
 
 /// What was counted.
 #[derive(Clone, Debug, Default)]
@@ -55,8 +58,6 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         let (key, measures) = entry?;
         add(key, &measures);
     }
-    result.heat = heat(ebpf, &aliases)?;
-    (result.unused_pages, result.unused_by_stack) = unused_pages(ebpf, &aliases)?;
     // Threads that still run, or that the kernel has not freed yet, hold work of their own.
     result.hits = Array::<_, u64>::try_from(map(ebpf, "HITS")?)?
         .iter()
@@ -84,6 +85,8 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
     result
         .rows
         .retain(|key, _| key.process != 0 && key.process != CALIBRATION_PROCESS);
+    result.heat = heat(ebpf, &aliases)?;
+    unused(ebpf, &aliases, &mut result)?;
     let truths: HashMap<_, u64, Truth> = HashMap::try_from(map(ebpf, "TRUTHS")?)?;
     for entry in truths.iter() {
         let (process, truth) = entry?;
@@ -109,16 +112,13 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
     Ok(result)
 }
 
-/// How many pages were evicted unused, and how many are unused in the end.
-fn unused_pages(
-    ebpf: &Ebpf,
-    aliases: &BTreeMap<FileKey, FileKey>,
-) -> Result<(BTreeMap<RowKey, u64>, BTreeMap<StackKey, u64>)> {
-    let mut sums: BTreeMap<RowKey, u64> = BTreeMap::new();
-    let mut by_stack: BTreeMap<StackKey, u64> = BTreeMap::new();
+/// Adds how many pages were evicted unused, and how many are unused in the end. The cells of heat maps
+/// have the former by now.
+fn unused(ebpf: &Ebpf, aliases: &BTreeMap<FileKey, FileKey>, result: &mut Counted) -> Result<()> {
+    let file = |file: FileKey| aliases.get(&file).copied().unwrap_or(file);
     let mut add = |mut key: RowKey, pages: u64| {
-        key.file = aliases.get(&key.file).copied().unwrap_or(key.file);
-        *sums.entry(key).or_default() += pages;
+        key.file = file(key.file);
+        *result.unused_pages.entry(key).or_default() += pages;
     };
     let evicted: HashMap<_, RowKey, u64> = HashMap::try_from(map(ebpf, "AHEAD_EVICTED")?)?;
     for entry in evicted.iter() {
@@ -128,8 +128,8 @@ fn unused_pages(
     let pieces: HashMap<_, AheadKey, Ahead> = HashMap::try_from(map(ebpf, "AHEAD")?)?;
     for entry in pieces.iter() {
         let (key, piece) = entry?;
-        let pages = piece.states.iter().zip(piece.owners);
-        for (_, owner) in pages.filter(|(state, _)| **state == UNUSED) {
+        let pages = (key.first_page..).zip(piece.states.iter().zip(piece.owners));
+        for (page, (_, owner)) in pages.filter(|(_, (state, _))| **state == UNUSED) {
             let row = RowKey {
                 process: owner.process,
                 file: key.file,
@@ -144,10 +144,15 @@ fn unused_pages(
                 path: owner.path,
                 padding: 0,
             };
-            *by_stack.entry(stack).or_default() += 1;
+            *result.unused_by_stack.entry(stack).or_default() += 1;
+            if owner.column != NO_COLUMN {
+                let shift = page_bytes().trailing_zeros();
+                let cell = HeatKey::of_page(file(key.file), owner.column, page, shift);
+                result.heat.entry(cell).or_default().readahead_unused_bytes += page_bytes();
+            }
         }
     }
-    Ok((sums, by_stack))
+    Ok(())
 }
 
 /// The cells of heat maps, by the files that calls know.
@@ -161,6 +166,7 @@ fn heat(ebpf: &Ebpf, aliases: &BTreeMap<FileKey, FileKey>) -> Result<BTreeMap<He
         sum.returned_bytes += work.returned_bytes;
         sum.faulted_bytes += work.faulted_bytes;
         sum.cache_filled_bytes += work.cache_filled_bytes;
+        sum.readahead_unused_bytes += work.readahead_unused_bytes;
     }
     Ok(sums)
 }

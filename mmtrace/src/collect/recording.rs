@@ -126,9 +126,15 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
         files,
         processes,
         rows,
-        heat_maps: heat::make(&counted.heat, &file_ids, |key| {
-            session.events.files.get(key).is_none_or(has_data)
-        }),
+        heat_maps: heat::make(
+            &counted.heat,
+            &file_ids,
+            |key| session.events.files.get(key).is_none_or(has_data),
+            // Which is known on all paths or on none.
+            measured
+                .on(Path::Read)
+                .contains(Measure::ReadaheadUnusedBytes),
+        ),
         stack_sampling: None,
         stacks: Vec::new(),
     };

@@ -73,4 +73,8 @@ pub struct HeatCell {
     pub faulted_bytes: u64,
     /// Bytes brought into the page cache.
     pub cache_filled_bytes: u64,
+    /// Of these, read ahead and not used before they were evicted or the run ended; `None` where that
+    /// could not be measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readahead_unused_bytes: Option<u64>,
 }

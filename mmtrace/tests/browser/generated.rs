@@ -245,6 +245,7 @@ fn heat_map(file: &File, numbers: &mut Numbers) -> HeatMap {
     let mut cells = Vec::new();
     for stretch in 0..64 {
         let part = stretch * parts / 64;
+        let filled = if stretch % 2 == 0 { 1 << 16 } else { 0 };
         cells.push(HeatCell {
             part,
             stretch,
@@ -254,12 +255,14 @@ fn heat_map(file: &File, numbers: &mut Numbers) -> HeatMap {
             } else {
                 0
             },
-            cache_filled_bytes: if stretch % 2 == 0 { 1 << 16 } else { 0 },
+            cache_filled_bytes: filled,
+            readahead_unused_bytes: Some(filled / 8 * (stretch % 7)),
         });
         cells.push(HeatCell {
             part: numbers.below(parts),
             stretch,
             returned_bytes: numbers.below(1 << 12),
+            readahead_unused_bytes: Some(0),
             ..HeatCell::default()
         });
     }

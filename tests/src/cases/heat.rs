@@ -1,12 +1,12 @@
 //! Which parts of files were used when.
 
-use std::{ffi::OsString, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, path::Path};
 
 use anyhow::{Context as _, ensure};
 
 use crate::{
     case::{Case, Need, Scene, Site, State, case},
-    check::Check,
+    check::{Check, on},
     files,
 };
 
@@ -28,6 +28,8 @@ pub(super) fn cases() -> Vec<Case> {
         case("heat/read-large-warm", &[], |site| {
             read(site, State::Warm, LARGE_BYTES, 1)
         }),
+        case("heat/unused-evicted-cold", &[Need::Cold], unused_evicted),
+        case("heat/unused-mapped-cold", &[Need::Cold], unused_mapped),
         case("heat/map-strided-warm", &[], |site| {
             mapped(site, 5 * 4_096, 3 * PART_BYTES)
         }),
@@ -147,6 +149,71 @@ fn mapped(site: &Site, first: u64, stride: u64) -> anyhow::Result<Scene> {
     .sharing_options(&["--heat-maps"]))
 }
 
+/// A page is read, all is evicted, and it is read again: what came in after it is unused, twice.
+fn unused_evicted(site: &Site) -> anyhow::Result<Scene> {
+    let size = site.size_bytes();
+    let file = site.data_in(State::Cold, size)?;
+    let command = site.workload("read-evicted", &[&file, &SIZE_BYTES.to_string()]);
+    Ok(Scene::workload(command, move |check, truth| {
+        let page = files::page_size();
+        let width = width_bytes(size);
+        let mut unused = BTreeMap::new();
+        for cached in [truth.cached_bytes, files::cached_bytes(&file)?] {
+            ensure!(cached > page, "nothing was read ahead");
+            for (part, bytes) in spread(width, page, cached) {
+                *unused.entry(part).or_default() += bytes;
+            }
+        }
+        let unused: Vec<_> = unused.into_iter().collect();
+        if is_unused_known(check, &file, "read")? {
+            cells(check, &file, width, "readahead_unused_bytes", &unused)?;
+        }
+        Ok(())
+    })
+    .sharing_options(&UNUSED))
+}
+
+/// Bytes far from each other are loaded: what is in memory and was not mapped is unused.
+fn unused_mapped(site: &Site) -> anyhow::Result<Scene> {
+    /// Readahead around a load does not reach the next.
+    const STRIDE_BYTES: u64 = 600_011;
+    let file = site.data_in(State::Cold, site.size_bytes())?;
+    let command = site.workload("touch-part", &[&file, &"0", &STRIDE_BYTES.to_string()]);
+    Ok(Scene::workload(command, move |check, _| {
+        if !is_unused_known(check, &file, "mmap")? {
+            return Ok(());
+        }
+        let mapped = check.sum(&on(&file, "mmap"), "mapped_bytes");
+        let mapped = mapped.context("mapped bytes are not known")?;
+        let unused = files::cached_bytes(&file)? - mapped;
+        ensure!(unused > 0, "nothing was read ahead");
+        let found = by_part(check, &file, "readahead_unused_bytes")?;
+        let found: u64 = found.iter().map(|(_, bytes)| bytes).sum();
+        check.that(found == unused, || {
+            format!("{found} bytes are unused in the cells, must be {unused}")
+        });
+        Ok(())
+    })
+    .sharing_options(&UNUSED))
+}
+
+/// Heat maps with what was brought in unused.
+const UNUSED: [&str; 2] = ["--heat-maps", "--readahead-use"];
+
+/// Whether a file's heat map, as its rows, tells what was brought in unused. If it does, the sums are the
+/// same.
+fn is_unused_known(check: &mut Check<'_>, file: &Path, path: &'static str) -> anyhow::Result<bool> {
+    let rows = check.sum(&on(file, path), "readahead_unused_bytes");
+    let recording = check.recording();
+    let map = recording.heat_map(file).context("it has no heat map")?;
+    let cells = map.cells.iter().map(|cell| cell.readahead_unused_bytes);
+    let cells: Option<u64> = cells.sum();
+    check.that(cells == rows, || {
+        format!("{cells:?} bytes are unused in the cells, {rows:?} in the rows")
+    });
+    Ok(rows.is_some())
+}
+
 /// A file that grows: it ends with parts of the width that its size in the end has.
 fn written(
     site: &Site,
@@ -214,11 +281,12 @@ fn cells(
 fn by_part(check: &Check<'_>, file: &Path, measure: &str) -> anyhow::Result<Vec<(u64, u64)>> {
     let recording = check.recording();
     let map = recording.heat_map(file).context("it has no heat map")?;
-    let mut sums = std::collections::BTreeMap::new();
+    let mut sums = BTreeMap::new();
     for cell in &map.cells {
         let bytes = match measure {
             "returned_bytes" => cell.returned_bytes,
             "faulted_bytes" => cell.faulted_bytes,
+            "readahead_unused_bytes" => cell.readahead_unused_bytes.unwrap_or(0),
             _ => cell.cache_filled_bytes,
         };
         if bytes != 0 {
