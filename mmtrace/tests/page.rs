@@ -199,13 +199,14 @@ fn data_read_back_is_what_was_recorded() {
             .cells
             .iter()
             .flat_map(|c| {
-                [
+                let known = [
                     c.part,
                     c.stretch,
                     c.returned_bytes,
                     c.faulted_bytes,
                     c.cache_filled_bytes,
-                ]
+                ];
+                known.into_iter().chain(c.readahead_unused_bytes)
             })
             .collect();
         assert_eq!(map["cells"], serde_json::json!(cells));

@@ -14,7 +14,7 @@ use devtools::Page;
 use generated::Size;
 use libtest_mimic::{Arguments, Trial};
 use mmtrace::{
-    recording::{Measure, Recording},
+    recording::{HeatCell, Measure, Measured, Recording, Totals},
     report::page,
 };
 use serde_json::{Value, json};
@@ -25,11 +25,12 @@ const TELEPHONE: [u32; 2] = [380, 800];
 /// A test, which gets the browser.
 type Test = fn(&Path);
 
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 11] = [
     ("pages_load_nothing_and_break_no_policy", load_nothing),
     ("the_policy_holds", policy),
     ("files_are_sorted_filtered_and_turned", files),
     ("a_file_opens_its_paths_and_its_heat_map", file),
+    ("heat_maps_tell_what_is_not_known", unknown_heat),
     ("figures_are_those_of_the_table", figures),
     ("a_process_without_work_has_zeros_and_dashes", zeros),
     ("the_timeline_is_read_by_keys", timeline),
@@ -244,11 +245,43 @@ fn file(browser: &Path) {
     paths.sort();
     let paths: Vec<_> = paths.iter().map(|path| path.name()).collect();
     assert_eq!(page.texts("#files .details tbody th"), paths);
-    assert_eq!(page.texts("#files .map svg").len(), 3);
-    let cells = "document.querySelector('#files .map svg path[d^=M]') !== null";
-    assert_eq!(page.value(cells), true);
+    assert_eq!(page.texts("#files .map svg").len(), 4);
+    let drawn = "Array.from(document.querySelectorAll('#files .map svg'), (drawing) => drawing.querySelector('path[d^=M]') !== null)";
+    assert_eq!(page.value(drawn), json!([true, true, true, true]));
+    let map = SMALL.heat_maps.iter().find(|map| map.file == id).unwrap();
+    let sum = |of: fn(&HeatCell) -> u64| map.cells.iter().map(of).sum::<u64>();
+    let filled = sum(|cell| cell.cache_filled_bytes);
+    let unused = sum(|cell| cell.readahead_unused_bytes.unwrap());
+    let share = unused * 1_000 / filled;
+    let words = format!(", {}.{} % of what came in", share / 10, share % 10);
+    let told = page.texts("#files .heat figcaption").pop().unwrap();
+    assert!(told.contains(&words), "{told:?} lacks {words:?}");
     page.press("Enter");
     assert_eq!(page.texts("#files .details").len(), 0, "closed again");
+}
+
+/// What is not known is told, and not drawn as 0.
+fn unknown_heat(browser: &Path) {
+    let mut recording = saved("stacks");
+    let reasons = [
+        "not counted by this version",
+        "the recording has it of whole files only",
+    ];
+    for reason in reasons {
+        let mut opened = open(browser, &recording, WIDE);
+        let page = &mut opened.page;
+        page.click("#files button.open");
+        assert_eq!(page.texts("#files .map svg").len(), 3);
+        let told = page.texts("#files .heat .absent");
+        assert_eq!(told, [format!("Not known: {reason}.")]);
+        // As an older recording with the measure.
+        for row in &mut recording.rows {
+            row.measures.set(Measure::ReadaheadUnusedBytes, Some(1));
+        }
+        let mut measured = Measured::default();
+        measured.add(Measure::ReadaheadUnusedBytes);
+        recording.totals = Totals::of(&recording.rows, &measured);
+    }
 }
 
 fn figures(browser: &Path) {

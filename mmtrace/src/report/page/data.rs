@@ -15,8 +15,8 @@ use super::{
     useful::useful_bytes,
 };
 use crate::{
-    recording::{File, HeatMap, Measure, Path, Recording, Row, Unit},
-    report::{grid, table, text::Shown},
+    recording::{File, HeatCell, HeatMap, Measure, Path, Recording, Row, Unit},
+    report::{grid, reasons, table, text::Shown},
 };
 
 /// All that the script gets.
@@ -35,6 +35,8 @@ pub(super) struct Data {
     rows: Vec<Vec<u64>>,
     timeline: Option<Timeline>,
     heat_maps: Vec<Heat>,
+    /// Why those with three sums for each cell lack the fourth.
+    no_heat_unused: String,
     flames: Flames,
 }
 
@@ -99,7 +101,10 @@ struct Heat {
     file: usize,
     width_bytes: u64,
     width_ns: u64,
-    /// Five numbers for each cell: part, stretch, bytes by calls, by faults, into the cache.
+    /// How many sums each cell has: bytes by calls, by faults, into the cache and, if that is known,
+    /// into it for nothing.
+    sums: usize,
+    /// For each cell its part, stretch and sums.
     cells: Vec<u64>,
 }
 
@@ -141,6 +146,7 @@ impl Data {
                 .iter()
                 .filter_map(|map| heat(map, *places.get(&map.file)?))
                 .collect(),
+            no_heat_unused: no_heat_unused(recording),
             flames: flames(recording),
         }
     }
@@ -277,25 +283,36 @@ fn timeline(recording: &Recording) -> Option<Timeline> {
 }
 
 fn heat(map: &HeatMap, file: usize) -> Option<Heat> {
-    let cells: Vec<_> = map
-        .cells
-        .iter()
-        .flat_map(|cell| {
-            [
-                cell.part,
-                cell.stretch,
-                cell.returned_bytes,
-                cell.faulted_bytes,
-                cell.cache_filled_bytes,
-            ]
-        })
-        .collect();
+    let unused = |cell: &HeatCell| cell.readahead_unused_bytes;
+    let is_known = map.cells.iter().all(|cell| unused(cell).is_some());
+    let mut cells = Vec::new();
+    for cell in &map.cells {
+        cells.extend([
+            cell.part,
+            cell.stretch,
+            cell.returned_bytes,
+            cell.faulted_bytes,
+            cell.cache_filled_bytes,
+        ]);
+        cells.extend(unused(cell).filter(|_| is_known));
+    }
     (!cells.is_empty()).then_some(Heat {
         file,
         width_bytes: map.width_bytes,
         width_ns: map.width_ns,
+        sums: if is_known { 4 } else { 3 },
         cells,
     })
+}
+
+/// Why heat maps do not have what was brought in unused.
+fn no_heat_unused(recording: &Recording) -> String {
+    let measure = Measure::ReadaheadUnusedBytes;
+    let why = match recording.totals[Path::Read].get(measure) {
+        Some(_) => "the recording has it of whole files only",
+        None => reasons::on(recording, measure, Path::Read),
+    };
+    Shown::prose(why).keep_start(usize::MAX)
 }
 
 /// JSON whose strings have nothing that ends a script or begins a comment, nor a line end of
