@@ -36,6 +36,8 @@ kernel! {
     task_pid = Self::ABSENT,
     /// `task_struct.tgid`.
     task_tgid = Self::ABSENT,
+    /// `task_struct.flags`.
+    task_flags = Self::ABSENT,
     /// `task_struct.stack`.
     task_stack = Self::ABSENT,
     /// `task_struct.mm`.
@@ -253,6 +255,13 @@ kernel! {
     uring_fadvise_size_bytes = 8,
     /// `io_fadvise.advice`.
     uring_fadvise_advice = Self::ABSENT,
+    /// `io_kiocb.work`.
+    uring_work = Self::ABSENT,
+    /// `task_struct.worker_private`, of io_uring's workers their `io_worker`; before 5.17
+    /// `pf_io_worker`.
+    task_worker = Self::ABSENT,
+    /// `io_worker.cur_work`.
+    worker_work = Self::ABSENT,
     /// `io_uring_cqe.res`.
     uring_cqe_result = Self::ABSENT,
     /// In the record of the event `io_uring_submit_req`: `req`.
@@ -298,6 +307,9 @@ kernel! {
     verbose = 0,
     /// `FAULT_FLAG_REMOTE`.
     fault_flag_remote = 0x80,
+    /// 1: for which request a worker of io_uring works is looked up in its `io_worker`; 0: nothing
+    /// tells, or `io_issue_sqe` does.
+    look_up_workers = 0,
     /// 1: faults begin as `handle_mm_fault` is entered; 0: by the page fault tracepoints.
     faults_by_entry = 0,
 }

@@ -40,6 +40,9 @@ pub struct Call {
     pub has_offset: u16,
     /// 1 while the thread's pending work of calls is that of its path and file.
     pub in_row: u16,
+    /// Of a worker of io_uring whose request is looked up: when that was submitted; 0: it works for
+    /// none that is known.
+    pub request_ns: u64,
     /// What a special call's end needs of its arguments.
     pub extra: [u64; 3],
 }
@@ -190,8 +193,8 @@ pub struct Thread {
     pub stretch_ends_ns: u64,
     /// Which stretch that is.
     pub stretch: u32,
-    /// Unused, for the alignment: always 0.
-    pub padding: u32,
+    /// 1: the kernel has made it for io_uring (`PF_IO_WORKER`): a worker, or what polls a ring.
+    pub io_worker: u32,
     /// Its `task_struct`.
     pub task: u64,
     /// Its tgid.

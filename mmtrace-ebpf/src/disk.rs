@@ -210,11 +210,11 @@ fn count(ctx: &impl EbpfContext, thread: &mut Thread, bio: u64, operation: u32, 
 pub(crate) fn switched(ctx: &RawTracePointContext) {
     let leaves: u64 = ctx.arg(1);
     let comes: u64 = ctx.arg(2);
+    // The thread that leaves is still the current one, whose memory can be looked at.
     if waits_for_disk(leaves)
-        && let Some(thread) = thread_of(leaves)
+        && let Some(thread) = thread::current_or_worker()
     {
         thread::hit(thread, Program::Switch);
-        // The thread that leaves is still the current one, whose memory can be looked at.
         fault::settle(thread);
         if thread.fault.active != 0 {
             fault::resolve(thread);

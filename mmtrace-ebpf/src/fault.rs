@@ -26,6 +26,7 @@ use crate::{
     maps::{EXEC, MMAP, OTHER, PREFETCH, generations, lose, lose_many},
     stack,
     thread::{self, current_task, fault_counters, now_ns},
+    uring,
 };
 
 const VM_EXEC: u64 = 4;
@@ -326,7 +327,7 @@ pub extern "C" fn mmtrace_path_now(tid: u32) -> u32 {
     };
     let call = &thread.call;
     if !is_in_fault(thread) {
-        return if call.active != 0 { call.path } else { OTHER };
+        return uring::path_now(thread);
     }
     let fault = &thread.fault;
     if fault.resolved != 0 {

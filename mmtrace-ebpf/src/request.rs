@@ -157,15 +157,35 @@ pub extern "C" fn mmtrace_take_back(tid: u32, owner: u64, id: u64) -> u32 {
     0
 }
 
+/// A request that has not completed and whose row is known.
+#[inline(always)]
+fn known(key: &RequestKey) -> Option<&'static Request> {
+    let request = REQUESTS.get_ptr(key)?;
+    // SAFETY: only read; an entry that is deleted meanwhile stays memory of the map.
+    let request = unsafe { &*request };
+    (request.mixed == 0).then_some(request)
+}
+
+/// When a request was submitted; 0: it is none that is [known].
+#[inline(always)]
+pub(crate) fn submitted_ns(key: &RequestKey) -> u64 {
+    known(key).map_or(0, |request| request.submitted_ns)
+}
+
+/// The path of a request; that of work of no known kind if it is none that is [known].
+#[inline(always)]
+pub(crate) fn path_of(key: &RequestKey) -> u32 {
+    known(key).map_or(OTHER, |request| request.row.path)
+}
+
 /// Makes what the thread does from now on work for a request, or for none that is known.
 #[inline(always)]
 pub(crate) fn work_for(thread: &mut Thread, key: &RequestKey) {
     let call = &mut thread.call;
     call.repeatable = 0;
     call.in_row = 0;
-    // SAFETY: read at once; an entry that is deleted meanwhile stays memory of the map.
-    match unsafe { REQUESTS.get(key) } {
-        Some(request) if request.mixed == 0 => {
+    match known(key) {
+        Some(request) => {
             call.path = request.row.path;
             call.file = request.row.file;
             call.size_bytes = request.size_bytes;
@@ -173,8 +193,9 @@ pub(crate) fn work_for(thread: &mut Thread, key: &RequestKey) {
             call.file_pointer = request.file_pointer;
             call.registered = request.registered;
             call.window = request.window;
+            call.request_ns = request.submitted_ns;
         }
-        _ => work_for_none(thread),
+        None => work_for_none(thread),
     }
 }
 
@@ -190,4 +211,5 @@ pub(crate) fn work_for_none(thread: &mut Thread) {
     call.offset = u64::MAX;
     call.file_pointer = 0;
     call.registered = 0;
+    call.request_ns = 0;
 }

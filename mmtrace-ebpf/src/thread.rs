@@ -11,6 +11,7 @@ use crate::{
     fault,
     kernel::{kernel, read},
     maps::{DISPLACED, METADATA, MMAP, OTHER, PREFETCH, SLOTS, THREADS, atomic_add, lose},
+    uring,
 };
 
 /// The current thread, if it is followed.
@@ -20,12 +21,21 @@ pub(crate) fn current() -> Option<&'static mut Thread> {
 }
 
 /// The current thread, if it is followed or works for a process that is: io_uring makes threads of
-/// the process without a `sched_process_fork` (`create_io_thread`, 5.12 on).
+/// the process without a `sched_process_fork` (`create_io_thread`, 5.12 on). A worker's call is made
+/// the request that it is at.
 #[inline(always)]
 pub(crate) fn current_or_worker() -> Option<&'static mut Thread> {
-    if let Some(thread) = current() {
-        return Some(thread);
-    }
+    let thread = match current() {
+        Some(thread) => thread,
+        None => worker()?,
+    };
+    uring::turn_worker(thread);
+    Some(thread)
+}
+
+/// The current thread, which is not followed, if io_uring has made it for a process that is.
+#[inline(always)]
+fn worker() -> Option<&'static mut Thread> {
     let both = bpf_get_current_pid_tgid();
     let (tid, tgid) = (both as u32, (both >> 32) as u32);
     if tid == tgid {
@@ -230,9 +240,20 @@ pub(crate) fn follow(tid: u32, tgid: u32, task: u64, process: u64) {
     thread.process = process;
     thread.task = task;
     thread.tgid = tgid;
+    thread.io_worker = u32::from(is_io_worker(task));
     thread.fd.fd = -1;
     thread.faults_before = fault_counters(task);
     thread.disk_read_bytes_before = read(task, kernel!(task_read_bytes));
+}
+
+/// `PF_IO_WORKER` (include/linux/sched.h).
+const IO_WORKER: u32 = 0x10;
+
+/// Whether a thread is one of those that the kernel makes for io_uring. A worker that ends gives up
+/// this or its `io_worker` before that is freed (`io_worker_exit` in io_uring/io-wq.c).
+#[inline(always)]
+pub(crate) fn is_io_worker(task: u64) -> bool {
+    read::<u32>(task, kernel!(task_flags)) & IO_WORKER != 0
 }
 
 /// `task_struct.min_flt` and `maj_flt`: faults as the kernel charges them to the thread.

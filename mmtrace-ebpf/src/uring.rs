@@ -251,6 +251,73 @@ pub(crate) fn issued(thread: &mut Thread, request: u64) {
     thread.call.active = 1;
 }
 
+/// Makes the call of the current thread, if it is a worker, the request that it works for now, where
+/// no hook tells.
+#[inline(always)]
+pub(crate) fn turn_worker(thread: &mut Thread) {
+    if kernel!(look_up_workers) != 0 && thread.io_worker != 0 {
+        thread::elsewhere(thread, |tid| mmtrace_turn_worker(tid));
+    }
+}
+
+/// As [`turn_worker`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn mmtrace_turn_worker(tid: u32) -> u32 {
+    let Some(thread) = thread::by_tid(tid) else {
+        return 0;
+    };
+    let request = request_of_worker(thread.task);
+    // What polls a ring is told which request it is at as it submits that.
+    if request == NO_WORKER {
+        return 0;
+    }
+    let key = key_of(request);
+    // The requests of a worker were submitted by one thread, each at another time.
+    if thread.call.active != 0 && request::submitted_ns(&key) == thread.call.request_ns {
+        return 0;
+    }
+    copy::put(thread);
+    request::work_for(thread, &key);
+    thread.call.active = 1;
+    0
+}
+
+/// The path of what a thread works for, outside of faults. Changes nothing.
+#[inline(always)]
+pub(crate) fn path_now(thread: &Thread) -> u32 {
+    if kernel!(look_up_workers) != 0 && thread.io_worker != 0 {
+        let request = request_of_worker(thread.task);
+        if request != NO_WORKER {
+            return request::path_of(&key_of(request));
+        }
+    }
+    if thread.call.active != 0 {
+        thread.call.path
+    } else {
+        OTHER
+    }
+}
+
+/// In place of a request: the thread is none of io_uring's workers.
+const NO_WORKER: u64 = u64::MAX;
+
+/// The request that a thread works for, as one of io_uring's workers; 0: none at the moment. `cur_work`
+/// is set before a worker begins with a request, or goes on to one that was linked to it, and cleared
+/// when it is done, before the request's memory may be used again (`io_worker_handle_work` in
+/// io_uring/io-wq.c).
+#[inline(always)]
+fn request_of_worker(task: u64) -> u64 {
+    let worker = pointer(task, kernel!(task_worker));
+    if worker == 0 || !has(kernel!(worker_work)) || !thread::is_io_worker(task) {
+        return NO_WORKER;
+    }
+    match pointer(worker, kernel!(worker_work)) {
+        0 => 0,
+        work => work - u64::from(kernel!(uring_work)),
+    }
+}
+
 /// A request is complete, with this result. In any context.
 #[inline(always)]
 pub(crate) fn completed(context: u64, request: u64, user_data: u64, result: i32) {

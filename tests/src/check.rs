@@ -305,11 +305,6 @@ impl<'a> Check<'a> {
         self.unavailable.get_or_insert(reason);
     }
 
-    /// Whether this run had hooks for a purpose that not every backend serves.
-    pub(crate) fn serves(&self, purpose: &str) -> bool {
-        self.recording.missing(purpose).is_none()
-    }
-
     /// What another recording fails at, this one does.
     pub(crate) fn takes_over(&mut self, other: Check<'_>) {
         self.compared += other.compared;

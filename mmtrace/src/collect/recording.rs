@@ -70,8 +70,8 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
     if attached.copies.is_some() && works_unseen(attached, counted) {
         copies_unknown(
             "io_uring_issues",
-            "requests of io_uring were made, and no tracepoint tells which of them a thread works \
-             for: another than the one that made it, as a rule",
+            "requests of io_uring were made, and no tracepoint tells that the thread that submitted \
+             one tries it again, as it does when the data has come",
             &REQUESTED,
         );
     }
@@ -228,7 +228,8 @@ fn hooks(attached: &Attached, counted: &Counted) -> Vec<Hook> {
 /// The paths on which requests of io_uring copy.
 const REQUESTED: [Path; 4] = [Path::Read, Path::Write, Path::Splice, Path::Ipc];
 
-/// Whether there were requests of io_uring, and nothing tells who works for which.
+/// Whether there were requests of io_uring, and nothing tells which one a thread that submits some works
+/// for.
 fn works_unseen(attached: &Attached, counted: &Counted) -> bool {
     let serves = |wanted| {
         let mut hooks = attached.hooks.iter();

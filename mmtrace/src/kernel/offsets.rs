@@ -50,6 +50,7 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
     Ok(Kernel {
         task_pid: needed("task_struct", "pid")?,
         task_tgid: needed("task_struct", "tgid")?,
+        task_flags: needed("task_struct", "flags")?,
         task_stack: offset("task_struct", "stack"),
         task_mm: needed("task_struct", "mm")?,
         task_files: needed("task_struct", "files")?,
@@ -163,6 +164,12 @@ pub fn of(btf: &Btf) -> Result<Kernel> {
             .field("io_fadvise", "len")
             .map_or(8, |field| field.size_bytes),
         uring_fadvise_advice: offset("io_fadvise", "advice"),
+        uring_work: offset("io_kiocb", "work"),
+        task_worker: any(&[
+            ("task_struct", "worker_private"),
+            ("task_struct", "pf_io_worker"),
+        ]),
+        worker_work: offset("io_worker", "cur_work"),
         uring_cqe_result: offset("io_uring_cqe", "res"),
         // In a place of its own from 7.x on.
         iter_type: offset("iov_iter", "iter_type"),
@@ -203,5 +210,9 @@ mod tests {
         assert_ne!(kernel.folio_mapping, Kernel::ABSENT);
         assert!(kernel.mm_maple_root != Kernel::ABSENT || kernel.mm_rb_root != Kernel::ABSENT);
         assert_eq!(kernel.page_shift, 12);
+        if kernel.worker_work != Kernel::ABSENT {
+            assert_ne!(kernel.task_worker, Kernel::ABSENT);
+            assert_ne!(kernel.uring_work, Kernel::ABSENT);
+        }
     }
 }

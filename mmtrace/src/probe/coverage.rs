@@ -66,8 +66,8 @@ pub const fn without(purpose: Purpose) -> Cost {
         Purpose::UringIssues => (
             &[],
             Some(
-                "disk reads of io_uring's requests on several files at a time, and those of its \
-                 workers, may be under other",
+                "which of io_uring's requests the thread that submitted them works for is a guess, \
+                 where they are of several files at a time",
             ),
         ),
     };

@@ -160,6 +160,9 @@ impl Prober {
         }
         let mut kernel = self.kernel;
         kernel.faults_by_entry = u32::from(backend != Backend::Tracepoint);
+        let issues_hooked =
+            backend != Backend::Tracepoint && self.btf.function_id("io_issue_sqe").is_some();
+        kernel.look_up_workers = u32::from(!issues_hooked);
         if backend == Backend::Tracepoint {
             // What faults map is not known: nothing could be said in the end.
             kernel.readahead_use = 0;

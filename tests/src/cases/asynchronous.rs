@@ -7,7 +7,7 @@ use anyhow::ensure;
 use super::reads::as_made;
 use crate::{
     case::{Case, Need, Scene, Site, State, case},
-    check::{all_of, all_on, not_on, on, on_any},
+    check::{all_of, all_on, not_on, on},
 };
 
 /// A prime number of bytes, more than a page has.
@@ -66,7 +66,18 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(case(
         "aio/two-files-cold",
         &[Need::Aio, Need::Cold],
-        two_files,
+        |site| two_files(site, "aio", "pread", "read"),
+    ));
+    // Of two files at a time, by io_uring's workers.
+    cases.push(case(
+        "uring/async-two-files-cold",
+        &[Need::Uring, Need::Cold],
+        |site| two_files(site, "uring", "async", "read"),
+    ));
+    cases.push(case(
+        "uring/direct-async-two-files",
+        &[&[Need::Uring], &direct[..]].concat(),
+        |site| two_files(site, "uring", "direct-async", "direct"),
     ));
     for how in ["send", "message"] {
         cases.push(case(
@@ -87,21 +98,25 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// The command that moves `total` bytes of a file, `size` at a time.
+/// The command that moves `total` bytes of each file, `size` at a time.
 fn command(
     site: &Site,
     workload: &str,
     how: &str,
-    file: &dyn AsRef<OsStr>,
+    files: &[&dyn AsRef<OsStr>],
     size: u64,
     total: u64,
 ) -> Vec<std::ffi::OsString> {
     let (size, total) = (size.to_string(), total.to_string());
+    let mut arguments: Vec<&dyn AsRef<OsStr>> = vec![&how];
     if workload == "aio" {
-        site.workload(workload, &[&how, &size, &total, file])
+        arguments.extend([&size as &dyn AsRef<OsStr>, &total]);
+        arguments.extend(files);
     } else {
-        site.workload(workload, &[&how, file, &size, &total])
+        arguments.extend([files[0], &size, &total]);
+        arguments.extend(&files[1..]);
     }
+    site.workload(workload, &arguments)
 }
 
 /// Each request is an operation of the path that the call of its kind would be.
@@ -120,22 +135,14 @@ fn read(
     } else {
         REQUEST_BYTES
     };
-    let command = command(site, workload, how, &file, request, size);
+    let command = command(site, workload, how, &[&file], request, size);
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.returned_bytes == size);
         let rows = on(&file, path);
         as_made(check, &rows, truth);
         check.equal(&not_on(&file, path), "operations", 0);
-        // What a worker reads has no path where the hooks do not tell what it works for.
-        if how.ends_with("async") && !check.serves("io_uring_issues") {
-            if path == "read" {
-                let both = on_any(&file, &["read", "other"]);
-                check.equal(&both, "disk_read_bytes", from_disk);
-            }
-        } else {
-            check.equal(&rows, "disk_read_bytes", from_disk);
-            check.equal(&not_on(&file, path), "disk_read_bytes", 0);
-        }
+        check.equal(&rows, "disk_read_bytes", from_disk);
+        check.equal(&not_on(&file, path), "disk_read_bytes", 0);
         Ok(())
     }))
 }
@@ -153,7 +160,7 @@ fn written(
     } else {
         WRITTEN_BYTES
     };
-    let command = command(site, workload, how, &file, request, total);
+    let command = command(site, workload, how, &[&file], request, total);
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(fs::metadata(&file)?.len() == total && truth.returned_bytes == total);
         as_made(check, &on(&file, path), truth);
@@ -162,32 +169,34 @@ fn written(
     }))
 }
 
-/// Requests of two files in one call: each file's disk reads are its own.
-fn two_files(site: &Site) -> anyhow::Result<Scene> {
+/// Requests of two files at a time: each file's disk reads are its own.
+fn two_files(
+    site: &Site,
+    workload: &'static str,
+    how: &'static str,
+    path: &'static str,
+) -> anyhow::Result<Scene> {
     const SIZE_BYTES: u64 = 1_000_003;
     let files = [site.data("one", SIZE_BYTES)?, site.data("two", SIZE_BYTES)?];
     for file in &files {
         site.bring(State::Cold, file)?;
     }
     let from_disk = site.on_disk_bytes(SIZE_BYTES)?;
-    let command = site.workload(
-        "aio",
-        &[
-            &"pread",
-            &REQUEST_BYTES.to_string(),
-            &SIZE_BYTES.to_string(),
-            &files[0],
-            &files[1],
-        ],
-    );
+    let request = if path == "direct" {
+        DIRECT_BYTES
+    } else {
+        REQUEST_BYTES
+    };
+    let both: [&dyn AsRef<OsStr>; 2] = [&files[0], &files[1]];
+    let command = command(site, workload, how, &both, request, SIZE_BYTES);
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.returned_bytes == 2 * SIZE_BYTES);
         for file in &files {
-            let rows = on(file, "read");
+            let rows = on(file, path);
             check.equal(&rows, "operations", truth.calls / 2);
             check.equal(&rows, "bytes_returned", SIZE_BYTES);
             check.equal(&rows, "disk_read_bytes", from_disk);
-            check.equal(&not_on(file, "read"), "disk_read_bytes", 0);
+            check.equal(&not_on(file, path), "disk_read_bytes", 0);
         }
         Ok(())
     }))
@@ -220,9 +229,7 @@ fn prefetched(site: &Site, how: &str) -> anyhow::Result<Scene> {
         check.equal(&prefetch, "bytes_requested", size);
         as_made(check, &on(&file, "splice"), truth);
         check.equal(&on(&file, "splice"), "disk_read_bytes", 0);
-        if check.serves("io_uring_issues") {
-            check.equal(&prefetch, "disk_read_bytes", from_disk);
-        }
+        check.equal(&prefetch, "disk_read_bytes", from_disk);
         check.equal(&all_of(&file), "disk_read_bytes", from_disk);
         Ok(())
     }))

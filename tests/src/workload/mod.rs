@@ -87,7 +87,7 @@ const WORKLOADS: &[Workload] = &[
     workload("messages", "HOW SIZE CALLS", messages::messages),
     workload("compat", "FILE CALLS", compat::compat),
     workload("aio", "HOW SIZE BYTES FILE..", aio::aio),
-    workload("uring", "HOW FILE SIZE BYTES", uring::uring),
+    workload("uring", "HOW FILE SIZE BYTES [FILE ...]", uring::uring),
     workload("uring-talk", "HOW SIZE CALLS", uring::talk),
     workload("uring-tee", "SIZE CALLS", uring::tee),
     workload("uring-sync", "FILE CALLS", uring::sync),

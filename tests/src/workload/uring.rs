@@ -279,14 +279,17 @@ fn kind(how: &str) -> anyhow::Result<Kind> {
     })
 }
 
-/// Reads or writes `BYTES` of a file, `SIZE` at a time, `DEPTH` requests together. The truth counts
-/// the requests.
+/// Reads or writes `BYTES` of each file, `SIZE` at a time, of the files in turn, `DEPTH` requests
+/// together. The truth counts the requests.
 pub(super) fn uring(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     let how = arguments.text()?;
     let kind = kind(&how)?;
-    let file = sys::open(&arguments.path()?, kind.open)?;
+    let mut files = vec![sys::open(&arguments.path()?, kind.open)?];
     let size = arguments.number()?;
     let total = arguments.number()?;
+    while let Ok(path) = arguments.path() {
+        files.push(sys::open(&path, kind.open)?);
+    }
     let stride = size.next_multiple_of(4096);
     let buffer = sys::Mapping::new(
         None,
@@ -303,25 +306,26 @@ pub(super) fn uring(arguments: &mut Arguments) -> anyhow::Result<Truth> {
             iov_len: DEPTH * stride,
         };
         ring.register(REGISTER_BUFFERS, (&raw const vector).cast())?;
-        let fd = file.as_raw_fd();
+        ensure!(files.len() == 1, "one file is registered");
+        let fd = files[0].as_raw_fd();
         ring.register(REGISTER_FILES, (&raw const fd).cast())?;
     }
     let writes = kind.open & libc::O_ACCMODE != libc::O_RDONLY;
     let direct = kind.open & libc::O_DIRECT != 0;
-    // What is still to be moved: offset and size.
-    let mut parts: Vec<(usize, usize)> = (0..total.div_ceil(size))
-        .map(|index| {
-            let offset = index * size;
+    // What is still to be moved: of which file, offset and size.
+    let mut parts: Vec<(&OwnedFd, usize, usize)> = (0..total.div_ceil(size))
+        .flat_map(|index| files.iter().map(move |file| (file, index * size)))
+        .map(|(file, offset)| {
             // An unaligned end is read by asking for more than there is.
             let asked = if direct {
                 size
             } else {
                 size.min(total - offset)
             };
-            (offset, asked)
+            (file, offset, asked)
         })
-        .rev()
         .collect();
+    parts.reverse();
     let mut truth = Truth::default();
     while !parts.is_empty() {
         let batch: Vec<_> = parts.split_off(parts.len().saturating_sub(DEPTH));
@@ -330,7 +334,7 @@ pub(super) fn uring(arguments: &mut Arguments) -> anyhow::Result<Truth> {
             iov_len: 0,
         }; 3]; DEPTH];
         let mut submissions = Vec::new();
-        for (slot, &(offset, asked)) in batch.iter().rev().enumerate() {
+        for (slot, &(file, offset, asked)) in batch.iter().rev().enumerate() {
             // SAFETY: the slot's part of the buffer, which nothing else refers to.
             let part = unsafe {
                 std::slice::from_raw_parts_mut(buffer.address().add(slot * stride), asked)
@@ -357,7 +361,7 @@ pub(super) fn uring(arguments: &mut Arguments) -> anyhow::Result<Truth> {
             submissions.push(submission);
         }
         for (slot, result) in ring.run(&submissions)? {
-            let (offset, asked) = batch[batch.len() - 1 - usize::try_from(slot)?];
+            let (file, offset, asked) = batch[batch.len() - 1 - usize::try_from(slot)?];
             let Ok(moved) = usize::try_from(result) else {
                 bail!("{}", io::Error::from_raw_os_error(-result));
             };
@@ -365,7 +369,7 @@ pub(super) fn uring(arguments: &mut Arguments) -> anyhow::Result<Truth> {
             // A kernel may move less than it could.
             if moved < asked && offset + moved < total {
                 ensure!(!writes && moved > 0, "{moved} bytes of {asked} were moved");
-                parts.push((offset + moved, asked - moved));
+                parts.push((file, offset + moved, asked - moved));
             }
         }
     }
