@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::time::{ClockId, clock_gettime};
 
-use crate::statistics::Spread;
+use crate::statistics::Interval;
 
 /// How often starting is repeated.
 const STARTS: usize = 25;
@@ -17,9 +17,9 @@ const STARTS: usize = 25;
 /// What starting costs; times in ms.
 pub(crate) struct Start {
     /// From starting mmtrace to its target's first instructions, less the same for a bare one.
-    pub(crate) to_first_instruction: Spread,
+    pub(crate) to_first_instruction: Interval,
     /// `mmtrace run -q -- true` from beginning to end, less `true`.
-    pub(crate) whole_run: Spread,
+    pub(crate) whole_run: Interval,
     /// The most memory that mmtrace had, in bytes.
     pub(crate) peak_memory_bytes: u64,
     /// The binary's size in bytes.
@@ -54,8 +54,8 @@ pub(crate) fn measure(mmtrace: &Path) -> Result<Start> {
     // In KiB. Every other child was smaller by far.
     let peak = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
     Ok(Start {
-        to_first_instruction: Spread::of(&first_instruction).context("no starts")?,
-        whole_run: Spread::of(&whole_run).context("no starts")?,
+        to_first_instruction: Interval::of(&first_instruction).context("no starts")?,
+        whole_run: Interval::of(&whole_run).context("no starts")?,
         peak_memory_bytes: u64::try_from(peak)? * 1024,
         binary_bytes: fs::metadata(mmtrace)?.len(),
     })
