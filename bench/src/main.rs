@@ -1,10 +1,12 @@
 //! What mmtrace costs, measured beside the bare workload, empty programs on the same hooks, and
 //! other tracers that are asked for the same sums.
 //!
-//! `cargo xtask bench overhead` builds and runs it, on this machine or in a virtual one.
+//! `cargo xtask bench` builds and runs it, on this machine or in a virtual one.
 
+mod budget;
 mod contestant;
 mod empty;
+mod lookups;
 mod measure;
 mod report;
 mod start;
@@ -28,8 +30,12 @@ struct Cli {
 enum Task {
     /// Compare mmtrace with empty programs and other tracers. Prints Markdown.
     Overhead(measure::Options),
+    /// Compare the ways to watch copies, and `auto` with its budget. Prints Markdown.
+    Budget(budget::Options),
     /// The workload: run one loop and write what an operation took to a file.
     Loop(workload::Options),
+    /// Another: look elements of a BPF map up, and print what one took, in ns.
+    Lookups(lookups::Options),
     /// Print the monotonic clock's time, in ns: when a program's first instructions run.
     Now,
 }
@@ -37,6 +43,8 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Overhead(options) => measure::run(&options),
+        Task::Budget(options) => budget::run(&options),
+        Task::Lookups(options) => lookups::run(&options),
         Task::Loop(options) => workload::run(&options),
         Task::Now => print_now(),
     };

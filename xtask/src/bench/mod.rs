@@ -1,22 +1,46 @@
 //! `cargo xtask bench`: what mmtrace costs.
 
-mod overhead;
+mod place;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Subcommand;
 
+use place::{Place, Time};
+
 /// What to measure.
 #[derive(Subcommand)]
 pub(crate) enum Task {
     /// Compare mmtrace with empty programs on its hooks and with other tracers. Prints Markdown.
-    Overhead(overhead::Options),
+    ///
+    /// In a virtual machine instructions are counted, in 3 rounds unless told otherwise.
+    Overhead {
+        #[command(flatten)]
+        place: Place,
+        /// Also measure each of mmtrace's kernel programs by itself.
+        #[arg(long)]
+        programs: bool,
+    },
+    /// Compare the ways to watch copies on a program that does little else, and `auto` with its budget.
+    /// Prints Markdown.
+    ///
+    /// For kernels that take breakpoints on their code: in a virtual machine, with `--vm`, if this one
+    /// refuses them. Time is measured there too, since an exception takes more of it than its
+    /// instructions do.
+    Budget {
+        #[command(flatten)]
+        place: Place,
+    },
 }
 
 /// Measures it.
 pub(crate) fn run(task: &Task) -> Result<ExitCode> {
     match task {
-        Task::Overhead(options) => overhead::run(options),
+        Task::Overhead { place, programs } => {
+            let programs: &[&str] = if *programs { &["--programs"] } else { &[] };
+            place.measure("overhead", programs, Time::CountsInstructions)
+        }
+        Task::Budget { place } => place.measure("budget", &[], Time::Passes),
     }
 }
