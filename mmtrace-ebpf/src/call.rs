@@ -204,7 +204,9 @@ pub(crate) fn enter<R: Registers>(
 /// work of a loop of reads.
 #[inline(always)]
 fn repeats(thread: &Thread, number: u64, registers: &impl Registers) -> bool {
-    thread.call.repeatable == number as u32 + 1
+    // A number of -1 plus one is 0 as well: programs may call that, and tracers make it of any call.
+    thread.call.repeatable != 0
+        && thread.call.repeatable == (number as u32).wrapping_add(1)
         && is_known(
             thread,
             registers.argument(FD_ARGUMENT) as i32,
