@@ -53,13 +53,16 @@ pub(super) fn read_file(
 /// Reads that return nothing: of 0 bytes, to an address that is not mapped (`EFAULT`), and on a
 /// descriptor that is not open (`EBADF`); between them one that returns data.
 ///
-/// The calls with `EBADF` reach no file and are not in the truth.
+/// The calls with `EBADF` reach no file and are not in the truth. Neither are those of a number that no
+/// call has, with a read's arguments, after a read and after a call that is none of interest.
 pub(super) fn odd_calls(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     const EMPTY_READS: u64 = 3;
     const FAULTING_READS: u64 = 5;
     const FAULTING_SIZE_BYTES: usize = 4_099;
     const UNOPENED_READS: u64 = 7;
+    const NO_CALLS: u64 = 5;
     const UNOPENED_FD: RawFd = 1_000_003;
+    const NO_CALL: libc::c_long = -1;
 
     let path = arguments.path()?;
     let file = sys::open(&path, libc::O_RDONLY)?;
@@ -83,6 +86,14 @@ pub(super) fn odd_calls(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     }
     let mut buffer = [0; 1_511];
     truth.add(buffer.len(), sys::read(file.as_raw_fd(), &mut buffer)?);
+    for _ in 0..NO_CALLS {
+        // SAFETY: there is no such call, hence it does nothing with its arguments.
+        let result = unsafe { libc::syscall(NO_CALL, file.as_raw_fd(), buffer.as_mut_ptr(), 13) };
+        let result = u64::try_from(result).map_err(|_| io::Error::last_os_error());
+        expect_error(result, libc::ENOSYS)?;
+        // SAFETY: it has no arguments.
+        unsafe { libc::syscall(libc::SYS_getpid) };
+    }
     Ok(truth)
 }
 
