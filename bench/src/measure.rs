@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 20)]
     rounds: usize,
     /// How many chunks a loop has in a round, some 400 us each.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 100)]
     chunks: usize,
     /// Time counts instructions here: name them so, and do not measure starting.
     #[arg(long)]

@@ -32,7 +32,7 @@ pub use heat::{HEAT_SLOTS, HeatKey, HeatWork};
 pub use hook::Program;
 pub use kernel::Kernel;
 pub use lost::Lost;
-pub use path::{Measures, Path, WatchedCalls};
+pub use path::{Measures, Path, TimeSamples, WatchedCalls};
 pub use request::{Request, RequestKey};
 pub use row::{FileKey, RowKey, Truth};
 pub use sample::{SAMPLE_FRAMES, SAMPLE_SLOTS, SampleKey};

@@ -117,6 +117,24 @@ pub struct Measures {
     pub disk_wait_ns: u64,
 }
 
+/// What the times of reads stand on whose time was not taken of each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct TimeSamples {
+    /// How many were taken.
+    pub timed: u64,
+    /// For how many calls these stand.
+    pub stand_for: u64,
+    /// What the variance of their sum is at most, in ns² as a shift by [`VARIANCE_SHIFT`] leaves
+    /// it: of a time t that was chosen among n, n (n - 1) t² (Horvitz and Thompson).
+    pub variance: u64,
+}
+
+/// See [`TimeSamples::variance`].
+pub const VARIANCE_SHIFT: u32 = 12;
+/// A longer time adds as much to it as this one, lest the sum overflow: a second.
+pub const MOST_SAMPLED_NS: u64 = 1 << 30;
+
 /// What was seen of a path's calls while all of their copies were watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

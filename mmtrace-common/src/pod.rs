@@ -2,7 +2,7 @@
 
 use crate::{
     Ahead, AheadKey, CallSpec, FileKey, HeatKey, HeatWork, Kernel, Request, RequestKey, RowKey,
-    SampleKey, StretchKey, Thread, Truth, WatchedCalls,
+    SampleKey, StretchKey, Thread, TimeSamples, Truth, WatchedCalls,
     path::Measures,
     stack::{CodePlace, Frames, StackKey, StackWork},
 };
@@ -44,6 +44,8 @@ unsafe impl aya::Pod for Truth {}
 unsafe impl aya::Pod for Thread {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Measures {}
+// SAFETY: as above.
+unsafe impl aya::Pod for TimeSamples {}
 // SAFETY: as above.
 unsafe impl aya::Pod for WatchedCalls {}
 // SAFETY: as above.

@@ -189,14 +189,6 @@ pub const COPY_FRAMES: usize = 24;
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct ThreadStacks {
-    /// Of calls and of faults one is chosen in each block of them: how many are left of the block.
-    pub left: [u32; 2],
-    /// How many will be left when the chosen one comes.
-    pub chosen: [u32; 2],
-    /// How many are in a block, as a shift.
-    pub shift: [u32; 2],
-    /// When the block began.
-    pub begun_ns: [u64; 2],
     /// How many calls the present one stands for; 0: it is not chosen.
     pub call_stands_for: u64,
     /// What the present call has copied, to the program and from it.

@@ -12,7 +12,7 @@ pub struct Call {
     pub path: u32,
     /// The file that it is about.
     pub file: FileKey,
-    /// When it began; 0 where its time is not counted.
+    /// When it began, as far as its time was taken.
     pub started_ns: u64,
     /// Time of the faults taken inside it, which is not its own.
     pub nested_ns: u64,
@@ -43,6 +43,10 @@ pub struct Call {
     /// Of a worker of io_uring whose request is looked up: when that was submitted; 0: it works for
     /// none that is known.
     pub request_ns: u64,
+    /// As the time of how many calls its own since it began counts; 0: it is not taken.
+    pub time_counts: u32,
+    /// How many calls before it were the same but for size and offset, as far as that matters.
+    pub repeats: u32,
     /// What a special call's end needs of its arguments.
     pub extra: [u64; 3],
 }
@@ -163,6 +167,20 @@ pub struct Copies {
     pub last: LastCopy,
 }
 
+/// Blocks of calls and of faults, in each of which one is chosen.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Blocks {
+    /// How many are left of the block.
+    pub left: [u32; 2],
+    /// How many will be left when the chosen one comes.
+    pub chosen: [u32; 2],
+    /// How many are in a block, as a shift.
+    pub shift: [u32; 2],
+    /// When it began.
+    pub begun_ns: [u64; 2],
+}
+
 /// Where a walk from a file up to its root is.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -229,6 +247,8 @@ pub struct Thread {
     /// Work of calls, of faults, and copies of calls that are about no data: apart, since they
     /// alternate.
     pub pending: [Pending; 3],
+    /// Which of its calls and faults are looked at.
+    pub blocks: Blocks,
     /// What its stacks need.
     pub stacks: ThreadStacks,
     /// Where the key of a heat map's cell is put together.

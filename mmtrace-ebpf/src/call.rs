@@ -20,12 +20,12 @@ use mmtrace_common::{
 };
 
 use crate::{
-    account::{advance, row_of_call},
+    account::{Slot, row_of_call},
     copy, fault, file, heat,
     kernel::{kernel, known_as, pointer, read},
     mapping::{self, less},
     maps::{CALLS, DIRECT, OTHER, READ, STARTED_NS, WRITE, generations, lose},
-    process, special, stack,
+    process, sampling, special, stack,
     thread::{self, now_ns},
     unwind,
 };
@@ -183,11 +183,13 @@ pub(crate) fn enter<R: Registers>(
         if thread.call.has_offset != 0 {
             thread.call.offset = registers.argument(OFFSET_ARGUMENT);
         }
-        start(thread);
+        let one_of_many = sampling::is_one_of_many(thread);
+        start(thread, one_of_many);
         return;
     }
     thread.call.active = 0;
     thread.call.repeatable = 0;
+    thread.call.repeats = 0;
     thread.call.in_row = 0;
     let spec = match CALLS.get(number as u32) {
         Some(spec) if spec.path != 0 => spec,
@@ -308,18 +310,32 @@ fn begin(thread: &mut Thread, spec: &CallSpec, registers: &impl Registers) {
             )
         });
     }
-    start(thread);
+    start(thread, false);
 }
 
-/// From here on, what the thread does is its call's work.
+/// From here on, what the thread does is its call's work. Of `one_of_many` the time is taken only if it
+/// stands for others.
 #[inline(always)]
-fn start(thread: &mut Thread) {
+fn start(thread: &mut Thread, one_of_many: bool) {
     // Our own reading of user memory may have raised page_fault_kernel, and no more.
     thread.fault.active = 0;
-    stack::call_begins(thread);
+    let stacks = stack::wanted(thread);
+    let mut time_counts = 1;
+    if stacks || one_of_many {
+        let stands_for = sampling::stands_for(thread, Slot::Call);
+        if stacks {
+            stack::call_begins(thread, stands_for);
+        }
+        if one_of_many {
+            time_counts = stands_for as u32;
+        }
+    }
+    thread.call.time_counts = time_counts;
     thread.call.nested_ns = 0;
     thread.call.window = copy::window();
-    thread.call.started_ns = now_ns();
+    if time_counts != 0 {
+        thread.call.started_ns = now_ns();
+    }
     thread.call.active = 1;
 }
 
@@ -365,16 +381,12 @@ pub(crate) fn exit(ctx: &impl EbpfContext, returned: i64) {
     };
     thread.call.active = 0;
     if flags & FLAG_COUNTED != 0 {
-        let now_ns = now_ns();
-        advance(thread, now_ns);
-        let call = &thread.call;
-        let (path, requested) = (call.path, call.size_bytes);
+        let mut time_ns = sampling::time_of_call(thread);
+        let (path, requested) = (thread.call.path, thread.call.size_bytes);
         // A path that is not about data waits for terminals and children: its time says nothing.
-        let time_ns = if path == OTHER {
-            0
-        } else {
-            (now_ns - call.started_ns).saturating_sub(call.nested_ns)
-        };
+        if path == OTHER {
+            time_ns = 0;
+        }
         let measures = row_of_call(thread);
         measures.operations += 1;
         measures.bytes_requested += requested;

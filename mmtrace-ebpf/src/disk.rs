@@ -14,7 +14,7 @@ use crate::{
     ahead, fault, file, heat,
     kernel::{Plain, kernel, pointer, read},
     maps::{BLOCK_DEVICES, DIRECT, OTHER, SWAP},
-    stack,
+    sampling, stack,
     thread::{self, Charge, charge, now_ns},
 };
 
@@ -84,6 +84,7 @@ pub(crate) fn in_record<T: Plain>(ctx: &TracePointContext, offset: u32) -> T {
 /// `inode` is 0 if it is not known.
 #[inline(always)]
 fn filled(thread: &mut Thread, charge: &Charge, inode: u64, index: u64, bytes: u64) {
+    sampling::differs(thread);
     let ahead = beyond(charge, index, bytes);
     let measures = row(thread, charge.slot, charge.path, charge.file);
     measures.cache_filled_bytes += bytes;
@@ -220,6 +221,7 @@ pub(crate) fn switched(ctx: &RawTracePointContext) {
             fault::resolve(thread);
         }
         thread.wait_started_ns = now_ns();
+        sampling::differs_from(thread, thread.wait_started_ns);
         stack::wait_begins(ctx.as_ptr(), thread);
     }
     if waits_for_disk(comes)

@@ -24,7 +24,7 @@ use crate::{
     kernel::{kernel, pointer},
     mapping,
     maps::{EXEC, MMAP, OTHER, PREFETCH, generations, lose, lose_many},
-    stack,
+    sampling, stack,
     thread::{self, current_task, fault_counters, now_ns},
     uring,
 };
@@ -40,6 +40,7 @@ pub(crate) fn begin(thread: &mut Thread, address: u64) {
     fault.flags = 0;
     fault.write_protected = 0;
     fault.started_ns = now_ns();
+    sampling::differs_from(thread, thread.fault.started_ns);
 }
 
 /// A fault begins on a mapping that is known.

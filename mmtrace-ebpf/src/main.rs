@@ -23,6 +23,7 @@ mod process;
 mod recall;
 mod request;
 mod sample;
+mod sampling;
 mod special;
 mod stack;
 mod thread;

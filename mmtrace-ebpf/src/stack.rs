@@ -1,16 +1,14 @@
 //! Stacks of calls, faults, block requests and waits: who caused the work.
 //!
-//! A stack costs as much as a small read, so not every call and fault is looked at: they are counted
-//! off in blocks, and one of each block, taken at random, stands for all of it. A block is as long
-//! as makes looking cheap: a single one where they come slowly. Block requests and waits are all
-//! looked at.
+//! Of calls and faults, [`sampling`] chooses whose are taken, and for how many these stand. Block
+//! requests and waits are all looked at.
 //!
 //! Who has called in the program, [`unwind`] finds.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_get_prandom_u32, generated::bpf_get_stack},
+    helpers::generated::bpf_get_stack,
     macros::map,
     maps::{Array, HashMap, PerCpuArray},
 };
@@ -27,7 +25,7 @@ use crate::{
     ahead,
     kernel::kernel,
     maps::{self, atomic_add, lose},
-    thread::{self, now_ns},
+    sampling, thread,
     unwind::{self, NOT_UNWOUND, Walk},
 };
 
@@ -65,48 +63,14 @@ impl Kind {
 
 /// Whether stacks are taken of what this thread does.
 #[inline(always)]
-fn wanted(thread: &Thread) -> bool {
+pub(crate) fn wanted(thread: &Thread) -> bool {
     kernel!(stacks) != 0 && thread.process != CALIBRATION_PROCESS
 }
 
-/// A block is made longer if it took less, shorter if it took more than four times as long.
-const BLOCK_NS: u64 = 32_000;
-/// A block has at most so many calls or faults, as a shift.
-const LONGEST: u32 = 3;
-
-/// How many calls, or faults, the next one stands for: 0, or all of its block if it is the one.
+/// A call begins that stands for so many: whether it is looked at is decided before it is known what
+/// it does.
 #[inline(always)]
-fn stands_for(thread: &mut Thread, of: usize) -> u64 {
-    let stacks = &mut thread.stacks;
-    if stacks.left[of] == 0 {
-        let now_ns = now_ns();
-        let took_ns = now_ns - stacks.begun_ns[of];
-        stacks.begun_ns[of] = now_ns;
-        if took_ns < BLOCK_NS && stacks.shift[of] < LONGEST {
-            stacks.shift[of] += 1;
-        } else if took_ns > 4 * BLOCK_NS && stacks.shift[of] > 0 {
-            stacks.shift[of] -= 1;
-        }
-        stacks.left[of] = 1 << (stacks.shift[of] & 31);
-        // SAFETY: no arguments.
-        stacks.chosen[of] = unsafe { bpf_get_prandom_u32() } & (stacks.left[of] - 1);
-    }
-    stacks.left[of] -= 1;
-    if stacks.left[of] == stacks.chosen[of] {
-        1 << (stacks.shift[of] & 31)
-    } else {
-        0
-    }
-}
-
-/// A call begins, of which it is decided here whether it is looked at: before it is known what it
-/// does.
-#[inline(always)]
-pub(crate) fn call_begins(thread: &mut Thread) {
-    if !wanted(thread) {
-        return;
-    }
-    let stands_for = stands_for(thread, Slot::Call as usize);
+pub(crate) fn call_begins(thread: &mut Thread, stands_for: u64) {
     let stacks = &mut thread.stacks;
     stacks.call_stands_for = stands_for;
     stacks.call_copied_bytes = [0; 2];
@@ -176,7 +140,7 @@ pub(crate) fn faulted(ctx: *mut c_void, thread: &mut Thread, path: u32, major: b
     let times = if major {
         1
     } else {
-        stands_for(thread, Slot::Fault as usize)
+        sampling::stands_for(thread, Slot::Fault)
     };
     if times == 0 {
         return;

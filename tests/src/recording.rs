@@ -53,6 +53,7 @@ struct Probes {
     backend: String,
     copies: String,
     copy_sampling: Option<CopySampling>,
+    time_sampling: Option<TimeSampling>,
     hooks: Vec<Counted>,
     unavailable: Vec<Unavailable>,
 }
@@ -64,6 +65,14 @@ pub(crate) struct CopySampling {
     pub(crate) run_ns: u64,
     pub(crate) windows: u64,
     pub(crate) error_bounds: BTreeMap<String, CopyError>,
+}
+
+/// Of how many small reads the time was taken.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct TimeSampling {
+    pub(crate) timed: u64,
+    pub(crate) stand_for: u64,
+    pub(crate) error_bound_ns: u64,
 }
 
 /// By how much what was copied on a path may be off.
@@ -264,6 +273,11 @@ impl Recording {
     /// For how much of the time, if not for all.
     pub(crate) fn copy_sampling(&self) -> Option<&CopySampling> {
         self.probes.copy_sampling.as_ref()
+    }
+
+    /// Of how many small reads the time was taken, if not of all.
+    pub(crate) fn time_sampling(&self) -> Option<&TimeSampling> {
+        self.probes.time_sampling.as_ref()
     }
 
     /// Why `measure` is null on `path`.

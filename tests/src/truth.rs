@@ -50,6 +50,12 @@ pub(crate) struct Truth {
     /// Bytes of the file that were in the page cache before they were evicted.
     #[serde(default)]
     pub(crate) cached_bytes: u64,
+    /// How long the calls took all together.
+    #[serde(default)]
+    pub(crate) elapsed_ns: u64,
+    /// Of that, on a processor.
+    #[serde(default)]
+    pub(crate) processor_ns: u64,
 }
 
 impl Truth {

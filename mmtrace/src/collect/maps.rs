@@ -6,12 +6,12 @@ use super::events::Events;
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, MapError},
+    maps::{Array, HashMap, MapError, PerCpuArray},
 };
 use mmtrace_common::{
     Ahead, AheadKey, CALIBRATION_PROCESS, FileKey, HeatKey, HeatWork, Lost, Measures, Path,
-    Request, RequestKey, RowKey, StretchKey, Thread, Truth, ahead::UNUSED, heat::NO_COLUMN,
-    stack::StackKey,
+    Request, RequestKey, RowKey, StretchKey, Thread, TimeSamples, Truth, ahead::UNUSED,
+    heat::NO_COLUMN, stack::StackKey,
 };
 
 use crate::page_cache::page_bytes;
@@ -31,6 +31,8 @@ pub(super) struct Counted {
     pub unused_by_stack: BTreeMap<StackKey, u64>,
     /// The kernel's own counters of each process's ended threads.
     pub truths: BTreeMap<u64, Truth>,
+    /// What the times of small reads stand on.
+    pub time_samples: TimeSamples,
     /// What was lost, without the kinds of which nothing was.
     pub lost: BTreeMap<&'static str, u64>,
     /// How often each program ran, by [`Program`](mmtrace_common::Program).
@@ -101,6 +103,12 @@ pub(super) fn counted(ebpf: &Ebpf) -> Result<Counted> {
         if request.row.path != Path::Writeback as u32 {
             result.requests[usize::from(request.aio != 0)] += u64::from(request.count);
         }
+    }
+    let samples: PerCpuArray<_, TimeSamples> = PerCpuArray::try_from(map(ebpf, "TIME_SAMPLES")?)?;
+    for of_cpu in samples.get(&0, 0)?.iter() {
+        result.time_samples.timed += of_cpu.timed;
+        result.time_samples.stand_for += of_cpu.stand_for;
+        result.time_samples.variance = result.time_samples.variance.saturating_add(of_cpu.variance);
     }
     let lost: Array<_, u64> = Array::try_from(map(ebpf, "LOST")?)?;
     for what in Lost::ALL {

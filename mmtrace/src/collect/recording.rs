@@ -6,7 +6,7 @@ use std::{
     os::unix::ffi::OsStringExt as _,
 };
 
-use mmtrace_common::{FileKey, Lost, Path, Program, RowKey};
+use mmtrace_common::{FileKey, Lost, Path, Program, RowKey, TimeSamples, path::VARIANCE_SHIFT};
 use nix::sys::utsname::uname;
 
 use super::{
@@ -23,8 +23,8 @@ use crate::{
     probe::{Attached, Purpose, coverage, missed::Missed},
     recording::{
         AuditEntry, Copies, CopyError, Device, End, File, Hook, Host, Measure, MeasureSet,
-        Measured, Measures, Probes, Process, Recording, Refused, Row, Target, Tool, Totals,
-        Unavailable,
+        Measured, Measures, Probes, Process, Recording, Refused, Row, Target, TimeSampling, Tool,
+        Totals, Unavailable,
     },
     target::{Exit, Outcome},
 };
@@ -113,6 +113,7 @@ pub(super) fn make(session: &Session, counted: &Counted, outcome: &Outcome) -> R
                 let errors = estimates.iter().filter_map(Estimate::error);
                 sampled.describe(errors.collect())
             }),
+            time_sampling: time_sampling(&counted.time_samples),
             hooks: hooks(attached, counted),
             unavailable,
             refused: refused(attached),
@@ -195,6 +196,20 @@ impl Estimate {
         Some((self.path.name().to_owned(), error))
     }
 }
+
+/// What the time of small reads was estimated from; `None` if it was taken of each.
+fn time_sampling(samples: &TimeSamples) -> Option<TimeSampling> {
+    let variance_ns2 = samples.variance as f64 * f64::from(1 << VARIANCE_SHIFT);
+    (samples.timed != 0).then(|| TimeSampling {
+        timed: samples.timed,
+        stand_for: samples.stand_for,
+        error_bound_ns: (variance_ns2.sqrt() * STANDARD_ERRORS).ceil() as u64,
+    })
+}
+
+/// Within so many standard errors are 999 of 1,000 sums of many samples (the normal distribution's
+/// quantile).
+const STANDARD_ERRORS: f64 = 3.290_5;
 
 /// This machine.
 pub(crate) fn host() -> Host {

@@ -140,6 +140,9 @@ pub struct Probes {
     /// How copies were sampled, if they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copy_sampling: Option<CopySampling>,
+    /// Of how many reads the time was taken, if not of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_sampling: Option<TimeSampling>,
     /// The hooks that were attached.
     pub hooks: Vec<Hook>,
     /// What could not be measured, and why.
@@ -239,6 +242,17 @@ pub struct CopyError {
     pub copied_to_user_bytes: u64,
     /// Of what was copied from it.
     pub copied_from_user_bytes: u64,
+}
+
+/// What the time of small reads was estimated from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeSampling {
+    /// Of how many such reads the time was taken.
+    pub timed: u64,
+    /// For how many these stand.
+    pub stand_for: u64,
+    /// By how much `kernel_time_ns` of the path `read` may be off, but in one case of a thousand.
+    pub error_bound_ns: u64,
 }
 
 /// A hook that was attached.

@@ -5,9 +5,9 @@ use super::{
     summary::fitting,
     table::Options,
     text::{Shown, wrapped},
-    units::count,
+    units::{amount, count},
 };
-use crate::recording::{AuditEntry, Measure, Path, Recording, Unavailable};
+use crate::recording::{AuditEntry, Measure, Path, Recording, Unavailable, Unit};
 
 /// The audit: one line when no check fails, all checks with both figures when one does.
 pub(super) fn audit(recording: &Recording, options: &Options) -> Vec<String> {
@@ -114,6 +114,31 @@ pub(super) fn lost(recording: &Recording, options: &Options) -> Vec<String> {
         .iter()
         .map(|line| paint.tone(Tone::Alarm, line))
         .collect()
+}
+
+/// That a time is an estimate.
+pub(super) fn times(recording: &Recording, options: &Options) -> Vec<String> {
+    let Some(text) = estimated_times(recording) else {
+        return Vec::new();
+    };
+    let paint = Paint {
+        color: options.color,
+    };
+    wrapped(&text, 0, options.width)
+        .iter()
+        .map(|line| paint.tone(Tone::Quiet, line))
+        .collect()
+}
+
+/// Which times are estimates, and by how much they may be off.
+pub(super) fn estimated_times(recording: &Recording) -> Option<String> {
+    let sampling = recording.probes.time_sampling?;
+    Some(format!(
+        "{} of {} repeated small reads were timed: the kernel time of read may be off by {}.",
+        count(sampling.timed),
+        count(sampling.stand_for),
+        amount(sampling.error_bound_ns, Unit::Nanoseconds),
+    ))
 }
 
 /// What the grids do not tell.

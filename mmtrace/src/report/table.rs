@@ -86,6 +86,7 @@ pub fn render(recording: &Recording, options: &Options) -> String {
     let mut notes = footer::audit(recording, options);
     notes.extend(observed::witness(recording, options));
     notes.extend(footer::lost(recording, options));
+    notes.extend(footer::times(recording, options));
     notes.extend(footer::unknown(recording, &unknown, options));
     notes.extend(footer::refused(recording, options));
     sections.push(notes);

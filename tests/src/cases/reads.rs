@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::{FileExt as _, MetadataExt as _},
 };
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 
 use crate::{
     case::{Case, Need, Scene, Site, State, case},
@@ -30,6 +30,15 @@ pub(super) fn cases() -> Vec<Case> {
         }
     }
     cases.extend([
+        case("read/many-warm", &[], |site| {
+            many(site, "read", State::Warm, true)
+        }),
+        case("pread/many-cold", &[Need::Cold], |site| {
+            many(site, "pread", State::Cold, true)
+        }),
+        case("preadv/many-warm", &[], |site| {
+            many(site, "preadv", State::Warm, false)
+        }),
         case("pread/part", &[Need::Cold], part),
         case("read/odd", &[], odd),
         case("read/into-cold-mapping", &[Need::Cold], |site| {
@@ -79,6 +88,60 @@ fn whole(site: &Site, call: &'static str, state: State) -> anyhow::Result<Scene>
         check.equal(&not_on(&file, "read"), "disk_read_bytes", 0);
         Ok(())
     }))
+}
+
+/// Many small reads in a row, and how long they took.
+fn many(site: &Site, call: &'static str, state: State, sampled: bool) -> anyhow::Result<Scene> {
+    const SMALL_BYTES: u64 = 163;
+    const SIZE_BYTES: u64 = 13_000_027;
+    let size = SIZE_BYTES;
+    let file = site.data_in(state, size)?;
+    let command = site.workload("timed-read", &[&file, &call, &SMALL_BYTES.to_string()]);
+    let scene = Scene::workload(command, move |check, truth| {
+        let read = on(&file, "read");
+        ensure!(truth.returned_bytes == size);
+        as_made(check, &read, truth);
+        timed(check, &read, truth, sampled)
+    });
+    Ok(scene.unshared())
+}
+
+/// Requires that reads took as long as the workload says, and that of many that say all in their
+/// arguments not each was timed.
+fn timed(check: &mut Check<'_>, read: &Rows, truth: &Truth, sampled: bool) -> anyhow::Result<()> {
+    /// After so many the sampling begins.
+    const ALL_TIMED: u64 = 16_384;
+    /// Of the last ones, so many at most have nobody who stands for them, or who do not come.
+    const BLOCK: u64 = 8;
+
+    let sampling = check.recording().time_sampling().copied();
+    let bound_ns = match sampling {
+        Some(sampling) if sampled => {
+            let rest = truth.calls - ALL_TIMED;
+            check.that(
+                (rest - BLOCK..=rest + BLOCK).contains(&sampling.stand_for)
+                    && sampling.timed * BLOCK >= sampling.stand_for
+                    && sampling.timed < rest,
+                || format!("{rest} reads beside those all timed: {sampling:?}"),
+            );
+            sampling.error_bound_ns
+        }
+        None if !sampled => 0,
+        other => bail!("time sampling: {other:?}"),
+    };
+    check.at_most(read, "kernel_time_ns", truth.elapsed_ns + bound_ns);
+    // Entering the kernel, and what is done in the tracepoints there, is not in it: part of the time,
+    // but less than would be missing if nobody stood for others.
+    check.that(truth.calls >= 4 * ALL_TIMED, || {
+        format!("{} calls", truth.calls)
+    });
+    let least_ns = truth.processor_ns / 3;
+    check.at_least(read, "kernel_time_ns", least_ns);
+    // What is waited for is all in it, not in one call of eight.
+    if let Some(wait_ns) = check.sum(read, "disk_wait_ns") {
+        check.at_least(read, "kernel_time_ns", wait_ns);
+    }
+    Ok(())
 }
 
 /// The first calls only: more comes from the disk than was asked for, and all of it into the cache.

@@ -46,6 +46,7 @@ struct Workload {
 
 const WORKLOADS: &[Workload] = &[
     workload("read", "FILE CALL SIZE [CALLS]", reads::read),
+    workload("timed-read", "FILE CALL SIZE [CALLS]", reads::timed_read),
     workload("odd-calls", "FILE", reads::odd_calls),
     workload("read-into-mapping", "FILE MAPPED SIZE", reads::into_mapping),
     workload("short-reads", "FILE", copies::short_reads),

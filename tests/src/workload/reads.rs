@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::{AsRawFd as _, RawFd},
     path::Path,
+    time::Instant,
 };
 
 use anyhow::{Context as _, bail};
@@ -19,6 +20,17 @@ pub(super) fn read(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     let size = arguments.number()?;
     let calls = arguments.optional_number()?.unwrap_or(usize::MAX);
     read_file(&path, &call, size, calls)
+}
+
+/// As [`read`]; the truth also tells how long that took.
+pub(super) fn timed_read(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    let (begun, processor_ns) = (Instant::now(), sys::processor_ns());
+    let truth = read(arguments)?;
+    Ok(Truth {
+        processor_ns: sys::processor_ns() - processor_ns,
+        elapsed_ns: u64::try_from(begun.elapsed().as_nanos())?,
+        ..truth
+    })
 }
 
 /// As [`read`].

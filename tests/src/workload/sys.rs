@@ -353,6 +353,17 @@ fn faults_of(who: i32) -> Faults {
     }
 }
 
+/// How long this thread has been on a processor.
+pub(crate) fn processor_ns() -> u64 {
+    // SAFETY: `timespec` is plain data, for which zeros are a value; the call fills it.
+    let time = unsafe {
+        let mut time: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time);
+        time
+    };
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
 /// A mapping, unmapped when dropped.
 pub(crate) struct Mapping {
     address: *mut u8,

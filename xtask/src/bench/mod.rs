@@ -31,6 +31,9 @@ pub(crate) enum Task {
     Budget {
         #[command(flatten)]
         place: Place,
+        /// Count instructions in the virtual machine, which repeats exactly.
+        #[arg(long, requires = "vm")]
+        instructions: bool,
     },
 }
 
@@ -41,6 +44,16 @@ pub(crate) fn run(task: &Task) -> Result<ExitCode> {
             let programs: &[&str] = if *programs { &["--programs"] } else { &[] };
             place.measure("overhead", programs, Time::CountsInstructions)
         }
-        Task::Budget { place } => place.measure("budget", &[], Time::Passes),
+        Task::Budget {
+            place,
+            instructions,
+        } => {
+            let time = if *instructions {
+                Time::CountsInstructions
+            } else {
+                Time::Passes
+            };
+            place.measure("budget", &[], time)
+        }
     }
 }

@@ -126,6 +126,12 @@ fn estimates(recording: &Recording) -> String {
 
 /// All measures of all paths.
 pub(super) fn totals(recording: &Recording) -> String {
+    let times = footer::estimated_times(recording)
+        .map(|times| format!("<p class=\"quiet\">{}</p>\n", escaped(&times)));
+    measures(recording) + &times.unwrap_or_default()
+}
+
+fn measures(recording: &Recording) -> String {
     let worked: Vec<(Path, &Measures)> = recording
         .totals
         .iter()
