@@ -327,7 +327,7 @@ fn start(thread: &mut Thread, one_of_many: bool) {
             stack::call_begins(thread, stands_for);
         }
         if one_of_many {
-            time_counts = stands_for as u32;
+            time_counts = sampling::time_counts(stands_for);
         }
     }
     thread.call.time_counts = time_counts;

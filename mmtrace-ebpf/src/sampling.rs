@@ -73,6 +73,21 @@ pub(crate) fn is_one_of_many(thread: &mut Thread) -> bool {
     call.path == READ && call.size_bytes <= SMALL_BYTES && thread.process != CALIBRATION_PROCESS
 }
 
+/// As the time of how many calls that of the next one of many counts: 0 if it is not to be taken.
+#[inline(always)]
+pub(crate) fn time_counts(stands_for: u64) -> u32 {
+    if stands_for != 0
+        && let Some(samples) = TIME_SAMPLES.get_ptr_mut(0)
+    {
+        // SAFETY: this CPU's entry; a thread may take the place of one that is here, hence atomically.
+        unsafe {
+            atomic_add(&raw mut (*samples).timed, 1);
+            atomic_add(&raw mut (*samples).stand_for, stands_for);
+        }
+    }
+    stands_for as u32
+}
+
 /// From now on the present call's time is its own, which differs from that of others.
 #[inline(always)]
 pub(crate) fn differs(thread: &mut Thread) {
@@ -112,23 +127,19 @@ fn until(thread: &Thread, now_ns: u64) -> u64 {
     let time_ns = now_ns - thread.call.started_ns;
     let counts = u64::from(thread.call.time_counts);
     if counts > 1 {
-        note(time_ns, counts);
+        add_variance(time_ns, counts);
     }
     time_ns * counts
 }
 
-/// Notes a time that stands for several calls'.
+/// Notes how far the sum may be off for a time that stands for several calls'.
 #[inline(always)]
-fn note(time_ns: u64, calls: u64) {
+fn add_variance(time_ns: u64, calls: u64) {
     let Some(samples) = TIME_SAMPLES.get_ptr_mut(0) else {
         return;
     };
     let short_ns = time_ns.min(MOST_SAMPLED_NS);
     let variance = ((short_ns * short_ns) >> VARIANCE_SHIFT) * (calls * (calls - 1));
-    // SAFETY: this CPU's entry; a thread may take the place of one that is here, hence atomically.
-    unsafe {
-        atomic_add(&raw mut (*samples).timed, 1);
-        atomic_add(&raw mut (*samples).stand_for, calls);
-        atomic_add(&raw mut (*samples).variance, variance);
-    }
+    // SAFETY: as above.
+    unsafe { atomic_add(&raw mut (*samples).variance, variance) };
 }
