@@ -101,16 +101,18 @@ pub struct CodeEvent {
     pub place: CodePlace,
 }
 
-/// Of how much of its stack a [`StackEvent`] tells: a multiple of [`STACK_PIECE_BYTES`].
+/// How much of its stack is told with a [`StackEvent`]: a multiple of [`STACK_PIECE_BYTES`].
 pub const STACK_BYTES: usize = 8192;
+/// The same while there is much room for it.
+pub const DEEP_STACK_BYTES: usize = 4 * STACK_BYTES;
 /// What is read of the stack at once.
 pub const STACK_PIECE_BYTES: usize = 512;
 
 /// What is on the stack where a frame's rule is not known, for user space to find its callers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct StackEvent {
-    /// Kind, and how many of `bytes` are known.
+    /// Kind, and how many bytes of the stack are known: these follow.
     pub header: EventHeader,
     /// The process, as in [`RowKey`](crate::RowKey).
     pub process: u64,
@@ -120,15 +122,13 @@ pub struct StackEvent {
     pub instruction: u64,
     /// Where in a file that is.
     pub place: CodePlace,
-    /// The frame's stack pointer: the address of `bytes`.
+    /// The frame's stack pointer: the address of the first byte told.
     pub stack_pointer: u64,
     /// What is in the register of the frame pointer.
     pub frame_pointer: u64,
-    /// What is on the stack, from the stack pointer up.
-    pub bytes: [u8; STACK_BYTES],
 }
 
-const _: () = assert!(size_of::<StackEvent>() == 72 + STACK_BYTES && align_of::<StackEvent>() == 8);
+const _: () = assert!(size_of::<StackEvent>() == 72 && align_of::<StackEvent>() == 8);
 const _: () = assert!(STACK_BYTES.is_multiple_of(STACK_PIECE_BYTES));
 const _: () = assert!(size_of::<CodeEvent>() == 56 && align_of::<CodeEvent>() == 8);
 const _: () = assert!(size_of::<EventHeader>() == 8);

@@ -25,8 +25,8 @@ mod pod;
 pub use ahead::{AHEAD_PAGES, AHEAD_RANGE, AHEAD_ROWS, AHEAD_SLOTS, Ahead, AheadKey, AheadOwner};
 pub use call::{CallSpec, FLAG_CHANGES_FDS, FLAG_CHANGES_MAPPINGS, FLAG_IOVEC, NO_ARGUMENT};
 pub use event::{
-    CodeEvent, EventHeader, EventKind, FileEvent, ProcessEvent, STACK_BYTES, STACK_PIECE_BYTES,
-    StackEvent,
+    CodeEvent, DEEP_STACK_BYTES, EventHeader, EventKind, FileEvent, ProcessEvent, STACK_BYTES,
+    STACK_PIECE_BYTES, StackEvent,
 };
 pub use heat::{HEAT_SLOTS, HeatKey, HeatWork};
 pub use hook::Program;

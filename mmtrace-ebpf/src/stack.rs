@@ -8,7 +8,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::generated::bpf_get_stack,
+    helpers::{
+        bpf_get_current_task_btf,
+        generated::{bpf_get_stack, bpf_get_task_stack},
+    },
     macros::map,
     maps::{Array, HashMap, PerCpuArray},
 };
@@ -146,7 +149,7 @@ pub(crate) fn faulted(ctx: *mut c_void, thread: &mut Thread, path: u32, major: b
         return;
     }
     let user = of_program(ctx, thread, Kind::Fault);
-    let kernel = of_kernel(ctx, Kind::Fault);
+    let kernel = of_kernel_in_fault(ctx);
     let work = StackWork {
         copied_in_kernel_bytes: copied * times,
         minor_faults: if major { 0 } else { times },
@@ -328,6 +331,39 @@ fn of_kernel(ctx: *mut c_void, kind: Kind) -> u64 {
     }
 }
 
+/// The number of the kernel's present stack in a fault; 0 if there is none. The event of a fault that was
+/// taken in user mode has the registers that the program had, not the kernel's; then it is what is on the
+/// thread's kernel stack (5.15 on, as [`unwind`] needs it: of 5.9 on there is a helper, whose argument is
+/// to be had from 5.11 on).
+#[inline(always)]
+fn of_kernel_in_fault(ctx: *mut c_void) -> u64 {
+    if take(ctx, Kind::Fault, 0) || kernel!(task_pt_regs) != 0 && take_of_task(Kind::Fault) {
+        mmtrace_keep(Kind::Fault as u32)
+    } else {
+        0
+    }
+}
+
+/// As [`take`] of the kernel's present stack, of the thread instead of from where the hook is.
+#[inline(always)]
+fn take_of_task(kind: Kind) -> bool {
+    let Some(walk) = SCRATCH.get_ptr_mut(kind as u32) else {
+        return false;
+    };
+    // SAFETY: this CPU's own entry, for this kind of program.
+    let walk = unsafe { &mut *walk };
+    // SAFETY: writes into the field at most; the current task always exists.
+    let bytes = unsafe {
+        bpf_get_task_stack(
+            bpf_get_current_task_btf(),
+            (&raw mut walk.frames.addresses).cast(),
+            (STACK_FRAMES * size_of::<u64>()) as u32,
+            0,
+        )
+    };
+    walk.take(bytes)
+}
+
 /// Has the kernel take the present stack, by frame pointers if it is the program's, into the scratch
 /// space of this kind of program; says whether there is one.
 #[inline(always)]
@@ -346,11 +382,7 @@ fn take(ctx: *mut c_void, kind: Kind, flags: u64) -> bool {
             flags,
         )
     };
-    if bytes <= 0 {
-        return false;
-    }
-    walk.set_known(bytes as u64 / size_of::<u64>() as u64);
-    true
+    walk.take(bytes)
 }
 
 /// Keeps where the current call's copy was made; gives its number.

@@ -16,8 +16,8 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use mmtrace_common::{
-    CALIBRATION_PROCESS, CodeEvent, EventHeader, EventKind, Lost, STACK_BYTES, STACK_PIECE_BYTES,
-    StackEvent, Thread,
+    CALIBRATION_PROCESS, CodeEvent, DEEP_STACK_BYTES, EventHeader, EventKind, Lost, STACK_BYTES,
+    STACK_PIECE_BYTES, StackEvent, Thread,
     stack::{
         ALL_KNOWN, CodePlace, Frames, REMEMBERED_SLOTS, RULES_SLOTS, RULES_TRIES, RuleSlot,
         SIGNAL_FRAME_POINTER, SIGNAL_STACK_POINTER, STACK_BLOCK, STACK_FRAMES, UnwindRule, mix,
@@ -99,6 +99,16 @@ impl Walk {
         self.frames.count = count;
         self.frames.unknown = ALL_KNOWN;
         self.mark = 0;
+    }
+
+    /// It is made of what the kernel has put there, so many bytes, or an error; says whether there is any.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, bytes: i64) -> bool {
+        if bytes <= 0 {
+            return false;
+        }
+        self.set_known(bytes as u64 / WORD_BYTES);
+        true
     }
 }
 
@@ -449,8 +459,16 @@ fn tell_code(process: u64, vma: u64, offset: u64) {
     }
 }
 
+/// A [`StackEvent`] with what is on the stack, from its stack pointer up.
+#[repr(C)]
+struct ToldStack<const BYTES: usize> {
+    event: StackEvent,
+    bytes: [u8; BYTES],
+}
+
 /// Tells what is on the stack that was just kept by this number, from the frame on of which no rule was
-/// known. Where there is no room, user space counts the stack among those that it knows in part.
+/// known: less of it as soon as user space is behind. Where there is no room, user space counts the stack
+/// among those that it knows in part.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_tell_stack(kind: u32, number: u64) -> u32 {
@@ -459,29 +477,37 @@ pub extern "C" fn mmtrace_tell_stack(kind: u32, number: u64) -> u32 {
     };
     // SAFETY: this CPU's own entry, for this kind of program.
     let walk = unsafe { &*walk };
+    let untaken_bytes = untaken_bytes();
     // Half of the room is left to what cannot be made up for.
-    if untaken_bytes() > EVENTS_BYTES / 2 {
-        return 0;
+    if untaken_bytes < EVENTS_BYTES / 8 {
+        tell_stack::<DEEP_STACK_BYTES>(walk, number);
+    } else if untaken_bytes < EVENTS_BYTES / 2 {
+        tell_stack::<STACK_BYTES>(walk, number);
     }
-    let Some(mut record) = EVENTS.reserve::<StackEvent>(0) else {
-        return 0;
+    0
+}
+
+#[inline(always)]
+fn tell_stack<const BYTES: usize>(walk: &Walk, number: u64) {
+    let Some(mut record) = EVENTS.reserve::<ToldStack<BYTES>>(0) else {
+        return;
     };
-    let event = record.as_mut_ptr();
-    // SAFETY: the reserved space is as large as a StackEvent, which is plain integers; the part of its
+    let told = record.as_mut_ptr();
+    // SAFETY: the reserved space is as large as a ToldStack, which is plain integers; the part of its
     // bytes that user space reads is written here.
-    let event = unsafe { &mut *event };
+    let ToldStack { event, bytes } = unsafe { &mut *told };
     event.process = walk.process;
     event.number = number;
     [event.instruction, event.stack_pointer, event.frame_pointer] = walk.unknown;
     event.place = walk.unknown_place;
     event.header.kind = EventKind::Stack as u32;
     event.header.text_bytes = 0;
-    for piece in 0..STACK_BYTES / STACK_PIECE_BYTES {
+    for piece in 0..BYTES / STACK_PIECE_BYTES {
         let at = piece * STACK_PIECE_BYTES;
         // SAFETY: writes as many bytes, which are inside of the field.
         let failed = unsafe {
             bpf_probe_read_user(
-                event.bytes.as_mut_ptr().add(at).cast(),
+                bytes.as_mut_ptr().add(at).cast(),
                 STACK_PIECE_BYTES as u32,
                 (event.stack_pointer + at as u64) as *const _,
             )
@@ -493,5 +519,4 @@ pub extern "C" fn mmtrace_tell_stack(kind: u32, number: u64) -> u32 {
         event.header.text_bytes = (at + STACK_PIECE_BYTES) as u32;
     }
     record.submit(0);
-    0
 }

@@ -133,22 +133,22 @@ impl Code {
         self.rules_left_out
     }
 
-    /// What is on a stack of which the kernel programs do not know all rules.
-    pub(super) fn stack_told(&mut self, event: &StackEvent) {
-        let callers = self.callers(event);
+    /// What is on a stack of which the kernel programs do not know all rules, from the event's stack
+    /// pointer up.
+    pub(super) fn stack_told(&mut self, event: &StackEvent, stack: &[u8]) {
+        let callers = self.callers(event, stack);
         self.unwound.insert(event.number, callers);
     }
 
     /// The callers of the function where a stack was told. The kernel programs know the rules on the way
     /// from now on.
-    fn callers(&mut self, event: &StackEvent) -> Callers {
-        let known = (event.header.text_bytes as usize).min(event.bytes.len());
+    fn callers(&mut self, event: &StackEvent, stack: &[u8]) -> Callers {
         let word = |address: u64| {
             let at = usize::try_from(address.checked_sub(event.stack_pointer)?).ok()?;
-            let bytes = event.bytes[..known].get(at..at.checked_add(8)?)?;
+            let bytes = stack.get(at..at.checked_add(8)?)?;
             Some(u64::from_le_bytes(bytes.try_into().ok()?)).filter(|word| *word != 0)
         };
-        let end = event.stack_pointer.saturating_add(known as u64);
+        let end = event.stack_pointer.saturating_add(stack.len() as u64);
         let (mut stack_pointer, mut frame_pointer) = (event.stack_pointer, event.frame_pointer);
         let mut instruction = event.instruction;
         let mut callers = Vec::new();
@@ -274,7 +274,7 @@ mod tests {
         os::unix::{ffi::OsStrExt as _, fs::FileExt as _},
     };
 
-    use mmtrace_common::{EventHeader, STACK_BYTES};
+    use mmtrace_common::STACK_BYTES;
 
     use super::*;
 
@@ -313,10 +313,18 @@ mod tests {
         code
     }
 
-    /// Makes the event what the kernel programs would tell here of the stack, of which they know `known`
-    /// bytes.
+    /// What the kernel programs tell of a stack.
+    #[derive(Default)]
+    struct Told {
+        event: StackEvent,
+        bytes: Vec<u8>,
+    }
+
+    /// Makes this what the kernel programs would tell here of the stack, of which they know as much as
+    /// there is room for.
     #[inline(never)]
-    fn tell(event: &mut StackEvent, known: usize) -> usize {
+    fn tell(told: &mut Told) -> usize {
+        let event = &mut told.event;
         // SAFETY: reads registers.
         unsafe {
             asm!(
@@ -326,37 +334,36 @@ mod tests {
             );
         }
         let memory = File::open("/proc/self/mem").unwrap();
-        let into = &mut event.bytes[..known];
-        memory.read_at(into, event.stack_pointer).unwrap()
+        memory
+            .read_at(&mut told.bytes, event.stack_pointer)
+            .unwrap()
     }
 
     /// Calls [`tell`], so that it is a caller.
     #[inline(never)]
-    fn inner(event: &mut StackEvent, known: usize) -> usize {
-        black_box(tell(black_box(event), known))
+    fn inner(told: &mut Told) -> usize {
+        black_box(tell(black_box(told)))
     }
 
     /// Calls [`inner`], so that it is another.
     #[inline(never)]
-    fn outer(event: &mut StackEvent, known: usize) -> usize {
-        black_box(inner(black_box(event), known))
+    fn outer(told: &mut Told) -> usize {
+        black_box(inner(black_box(told)))
     }
 
-    fn told(code: &Code, known: usize) -> Box<StackEvent> {
-        let mut event = Box::new(StackEvent {
-            header: EventHeader::default(),
-            process: 1,
-            number: 7,
-            instruction: 0,
-            place: CodePlace::default(),
-            stack_pointer: 0,
-            frame_pointer: 0,
-            bytes: [0; STACK_BYTES],
-        });
-        let read = outer(&mut event, known);
-        event.header.text_bytes = read.try_into().unwrap();
-        event.place = code.find(1, event.instruction).unwrap();
-        event
+    /// Has `code` know of the stack here, of which so many bytes are told.
+    fn tell_to(code: &mut Code, known: usize) {
+        let mut told = Told {
+            event: StackEvent {
+                process: 1,
+                number: 7,
+                ..StackEvent::default()
+            },
+            bytes: vec![0; known],
+        };
+        let read = outer(&mut told);
+        told.event.place = code.find(1, told.event.instruction).unwrap();
+        code.stack_told(&told.event, &told.bytes[..read]);
     }
 
     fn function_at(code: &Code, address: u64) -> u64 {
@@ -370,8 +377,7 @@ mod tests {
     #[test]
     fn callers_are_found_in_what_is_told_of_a_stack() {
         let mut code = own_code();
-        let event = told(&code, STACK_BYTES);
-        code.stack_told(&event);
+        tell_to(&mut code, STACK_BYTES);
         let callers = &code.unwound(7).unwrap().addresses;
         assert!(callers.len() > 2, "{callers:x?}");
         for (caller, function) in callers.iter().zip([inner as *const (), outer as *const ()]) {
@@ -383,8 +389,7 @@ mod tests {
     #[test]
     fn callers_beyond_what_is_told_of_a_stack_are_not_made_up() {
         let mut code = own_code();
-        let event = told(&code, 0);
-        code.stack_told(&event);
+        tell_to(&mut code, 0);
         let callers = code.unwound(7).unwrap();
         assert!(callers.addresses.is_empty() && !callers.whole);
     }

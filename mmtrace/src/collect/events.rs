@@ -150,7 +150,8 @@ fn take(
     }
     if header.kind == EventKind::Stack as u32 {
         if let Some(event) = fixed::<StackEvent>(bytes) {
-            code.stack_told(&event);
+            let stack = text(bytes, size_of::<StackEvent>(), header);
+            code.stack_told(&event, stack);
         }
         return;
     }

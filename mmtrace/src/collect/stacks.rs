@@ -302,10 +302,11 @@ fn of_kernel(addresses: &[u64], symbols: &Result<Symbols, String>) -> Vec<Arc<st
         .map(|found| found.map_or("", |(function, _)| function))
         .collect();
     let hook = |name: &&str| {
-        name.starts_with("bpf_")
-            || name.starts_with("__bpf_")
-            || name.starts_with("__traceiter_")
-            || name.starts_with("perf_")
+        // With and without underscores before them.
+        let bare = name.trim_start_matches('_');
+        ["bpf_", "traceiter_", "perf_"]
+            .iter()
+            .any(|start| bare.starts_with(start))
             || name.contains("kprobe")
             || name.is_empty()
     };

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use crate::{
     case::{Case, Need, Part, Scene, Site, State, case, words},
     check::{Check, on},
+    needs::kernel_is,
     recording::Stack,
     workload::SITES,
 };
@@ -21,6 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("stacks/faults", &[], faults),
         case("stacks/cold", &[Need::Cold], cold),
         case("stacks/descendants", &[Need::FirstBackend], descendants),
+        case("stacks/far-caller", &[Need::FirstBackend], far_caller),
         case("stacks/program-deleted", &IN_USER_SPACE, |site| {
             program_gone(site, "sites-gone")
         }),
@@ -160,26 +162,42 @@ impl Drop for PerfMaps {
     }
 }
 
-/// Faults are the touching function's, and their sums exact.
+/// Faults are the touching function's, and the kernel's as far as it lets its stack be looked at in a
+/// fault of user mode. Their sums are exact.
 fn faults(site: &Site) -> anyhow::Result<Scene> {
     let file = site.data_in(State::Warm, site.size_bytes())?;
     let command = site.workload("touch", &[&file, &"shared"]);
     Ok(Scene::workload(command, move |check, _| {
         check.some_faults(&on(&file, "mmap"));
         let recording = check.recording();
-        let touched = recording.stacks.iter().any(|stack| {
-            // As the compiler has put one into the other, or not.
-            let touches = |frame: &String| {
-                let names = ["Mapping::load", "workload::maps::"];
-                names.iter().any(|name| frame.contains(name))
-            };
-            stack.path == "mmap"
-                && stack.measure == "minor_faults"
-                && stack.frames.iter().any(touches)
-        });
-        check.that(touched, || {
+        // As the compiler has put one into the other, or not.
+        let touches = |frame: &String| {
+            let names = ["Mapping::load", "workload::maps::"];
+            names.iter().any(|name| frame.contains(name))
+        };
+        let touching: Vec<&Stack> = recording
+            .stacks
+            .iter()
+            .filter(|stack| stack.path == "mmap" && stack.measure == "minor_faults")
+            .filter(|stack| stack.frames.iter().any(touches))
+            .collect();
+        check.that(!touching.is_empty(), || {
             "no stack of a fault leads through what touches".into()
         });
+        let innermost = if kernel_is([5, 15]) {
+            "handle_mm_fault_[k]"
+        } else {
+            ""
+        };
+        for stack in touching {
+            check.that(
+                stack
+                    .frames
+                    .last()
+                    .is_some_and(|last| last.contains(innermost)),
+                || format!("its frames do not end in {innermost}: {:?}", stack.frames),
+            );
+        }
         add_up(check);
         Ok(())
     })
@@ -209,6 +227,31 @@ fn cold(site: &Site) -> anyhow::Result<Scene> {
             format!(
                 "stacks into the kernel have {submitted} bytes from disk, {waited} ns of waiting, must be {waits:?}"
             )
+        });
+        add_up(check);
+        Ok(())
+    })
+    .with_options(&["--stacks"]))
+}
+
+/// A caller is found that is farther up than 8 KiB, the first time that its callee is met.
+fn far_caller(site: &Site) -> anyhow::Result<Scene> {
+    let file = sites_data(site)?;
+    let command = site.workload("far-read", &[&file]);
+    Ok(Scene::workload(command, move |check, _| {
+        let bytes_through = |names: &[&str]| -> u64 {
+            let leads =
+                |stack: &&Stack, name| stack.frames.iter().any(|frame| frame.contains(name));
+            let stacks = check.recording().stacks.iter();
+            stacks
+                .filter(|stack| stack.path == "read" && stack.measure == "bytes_returned")
+                .filter(|stack| names.iter().all(|name| leads(stack, name)))
+                .map(|stack| stack.value)
+                .sum()
+        };
+        let [near, far] = [&["site_small"][..], &["site_small", "far_caller"]].map(bytes_through);
+        check.that(near > 0 && near == far, || {
+            format!("of {near} bytes {far} have the far caller")
         });
         add_up(check);
         Ok(())

@@ -77,6 +77,7 @@ const WORKLOADS: &[Workload] = &[
     workload("read-evicted", "FILE SIZE", heat::read_evicted),
     workload("touch-part", "FILE FIRST STRIDE", heat::touch_part),
     workload("append", "FILE SIZE CALLS", heat::append),
+    workload("far-read", "FILE", sites::far),
     workload("sites", "FILE CALLS", sites::sites),
     workload("sites-gone", "FILE CALLS", sites::gone),
     workload("sites-replaced", "FILE CALLS", sites::replaced),

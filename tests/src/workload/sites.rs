@@ -68,6 +68,36 @@ pub(super) fn read_from(
     Ok(truth)
 }
 
+/// Reads the file's beginning from a place whose caller is far up the stack: a few times, since not each
+/// call has a stack taken.
+pub(super) fn far(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    const CALLS: usize = 101;
+    let path = arguments.path()?;
+    let file = sys::open(&path, libc::O_RDONLY)?;
+    let mut truth = Truth::default();
+    for _ in 0..CALLS {
+        truth.add(FAR_READ_BYTES, far_caller(file.as_raw_fd()));
+    }
+    Ok(truth)
+}
+
+/// Bytes that a call of [`far`] reads.
+const FAR_READ_BYTES: usize = 3_001;
+
+#[inline(never)]
+fn far_caller(fd: RawFd) -> u64 {
+    let returned = beneath_much(fd);
+    // Not the last thing that is done.
+    black_box(returned)
+}
+
+/// Between its caller and its callees are 20,011 bytes.
+#[inline(never)]
+fn beneath_much(fd: RawFd) -> u64 {
+    let mut much = [0; 20_011];
+    site_small(fd, &mut black_box(&mut much)[..FAR_READ_BYTES])
+}
+
 /// The C library's own function, so that it returns to the site and not to something between.
 #[inline(always)]
 fn pread(fd: RawFd, buffer: &mut [u8]) -> u64 {
