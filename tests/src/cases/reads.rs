@@ -30,13 +30,15 @@ pub(super) fn cases() -> Vec<Case> {
         }
     }
     cases.extend([
-        case("read/many-warm", &[], |site| {
+        case("read/many-warm", &[Need::FirstBackend], |site| {
             many(site, "read", State::Warm, true)
         }),
-        case("pread/many-cold", &[Need::Cold], |site| {
-            many(site, "pread", State::Cold, true)
-        }),
-        case("preadv/many-warm", &[], |site| {
+        case(
+            "pread/many-cold",
+            &[Need::FirstBackend, Need::Cold],
+            |site| many(site, "pread", State::Cold, true),
+        ),
+        case("preadv/many-warm", &[Need::FirstBackend], |site| {
             many(site, "preadv", State::Warm, false)
         }),
         case("pread/part", &[Need::Cold], part),

@@ -20,7 +20,7 @@ pub(super) fn cases() -> Vec<Case> {
             call_sites,
         ),
         case("stacks/faults", &[], faults),
-        case("stacks/cold", &[Need::Cold], cold),
+        case("stacks/cold", &[Need::FirstBackend, Need::Cold], cold),
         case("stacks/descendants", &[Need::FirstBackend], descendants),
         case("stacks/far-caller", &[Need::FirstBackend], far_caller),
         case("stacks/program-deleted", &IN_USER_SPACE, |site| {
