@@ -1,6 +1,6 @@
 //! Which of many calls and faults are looked at closely, and the time of those that are not.
 //!
-//! Taking a stack costs as much as a small read, asking the clock twice a sixth of one. So not every
+//! Taking a stack costs as much as a small read, asking the clock twice a seventh of one. So not every
 //! call and fault is looked at where many come fast: they are counted off in blocks, and one of each
 //! block, taken at random, stands for all of it. A block is as long as makes looking cheap: a single
 //! one where they come slowly.
