@@ -1,33 +1,23 @@
 //! What watching copies costs a program that has the kernel copy and does little else, and whether `auto`
 //! stays within its budget.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde_json::Value;
 
+use crate::measure::Measuring;
 use crate::statistics::{Interval, median};
 
 /// What to measure.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The mmtrace to measure.
-    #[arg(long)]
-    mmtrace: PathBuf,
-    /// Where to write recordings.
-    #[arg(long)]
-    dir: PathBuf,
-    /// How many rounds.
-    #[arg(long, default_value_t = 20)]
-    rounds: usize,
+    #[command(flatten)]
+    measuring: Measuring,
     /// How often the program looks up 65,536 elements.
     #[arg(long, default_value_t = 30)]
     passes: u32,
-    /// Time counts instructions here: name them so.
-    #[arg(long)]
-    counts_instructions: bool,
 }
 
 /// A way to watch copies.
@@ -60,25 +50,25 @@ const WAYS: [Way; 4] = [
 /// Measures all ways in turn and prints a table.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut times: [Vec<f64>; WAYS.len()] = Default::default();
-    for round in 0..options.rounds {
-        eprintln!("bench: round {} of {}", round + 1, options.rounds);
+    for round in 0..options.measuring.rounds {
+        eprintln!("bench: round {} of {}", round + 1, options.measuring.rounds);
         for (way, times) in WAYS.iter().zip(&mut times) {
             times.push(once(options, way)?);
         }
     }
-    let unit = if options.counts_instructions {
+    let unit = if options.measuring.counts_instructions {
         "instructions"
     } else {
         "ns"
     };
-    print!("{}", table(&times, options.rounds, unit));
+    print!("{}", table(&times, options.measuring.rounds, unit));
     Ok(())
 }
 
 /// Runs the program once; gives what an element took, in ns.
 fn once(options: &Options, way: &Way) -> Result<f64> {
-    let recording = options.dir.join("budget.json");
-    let output = Command::new(&options.mmtrace)
+    let recording = options.measuring.dir.join("budget.json");
+    let output = Command::new(&options.measuring.mmtrace)
         .args(["run", "-q", "-o"])
         .arg(&recording)
         .args(way.options)
@@ -86,7 +76,7 @@ fn once(options: &Options, way: &Way) -> Result<f64> {
         .arg(std::env::current_exe()?)
         .args(["lookups", "--passes", &options.passes.to_string()])
         .output()
-        .with_context(|| format!("cannot start {}", options.mmtrace.display()))?;
+        .with_context(|| format!("cannot start {}", options.measuring.mmtrace.display()))?;
     let says = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "mmtrace failed: {says}");
     let recording: Value = serde_json::from_slice(&std::fs::read(&recording)?)?;

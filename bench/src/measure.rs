@@ -13,24 +13,31 @@ use crate::report;
 use crate::start::{self, Start};
 use crate::workload::{Loop, Sample};
 
+/// What every measurement is told.
+#[derive(Args)]
+pub(crate) struct Measuring {
+    /// The mmtrace to measure.
+    #[arg(long)]
+    pub(crate) mmtrace: PathBuf,
+    /// Where to make the file that is read: on a file system with a disk.
+    #[arg(long)]
+    pub(crate) dir: PathBuf,
+    /// How many rounds.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) rounds: usize,
+    /// Time counts instructions here: name them so, and do not measure starting.
+    #[arg(long)]
+    pub(crate) counts_instructions: bool,
+}
+
 /// What to measure.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The mmtrace to measure.
-    #[arg(long)]
-    mmtrace: PathBuf,
-    /// Where to make the file that is read: on a file system with a disk.
-    #[arg(long)]
-    dir: PathBuf,
-    /// How many rounds.
-    #[arg(long, default_value_t = 20)]
-    rounds: usize,
+    #[command(flatten)]
+    measuring: Measuring,
     /// How many chunks a loop has in a round, some 400 us each.
     #[arg(long, default_value_t = 100)]
     chunks: usize,
-    /// Time counts instructions here: name them so, and do not measure starting.
-    #[arg(long)]
-    counts_instructions: bool,
     /// Also measure each of mmtrace's programs by itself.
     #[arg(long)]
     programs: bool,
@@ -66,8 +73,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     mount_tracing()?;
     let mut measured = Measured {
-        counts_instructions: options.counts_instructions,
-        rounds: options.rounds,
+        counts_instructions: options.measuring.counts_instructions,
+        rounds: options.measuring.rounds,
         disturbed: 0,
         faults_per_mapping: 0,
         start: None,
@@ -78,12 +85,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         programs: Vec::new(),
     };
     // First: see there.
-    if !options.counts_instructions {
-        measured.start = Some(start::measure(&options.mmtrace).context("cannot start mmtrace")?);
+    if !options.measuring.counts_instructions {
+        measured.start =
+            Some(start::measure(&options.measuring.mmtrace).context("cannot start mmtrace")?);
     }
-    let arena = Arena::new(&options.mmtrace, &options.dir)?;
-    for round in 0..options.rounds {
-        eprintln!("bench: round {} of {}", round + 1, options.rounds);
+    let arena = Arena::new(&options.measuring.mmtrace, &options.measuring.dir)?;
+    for round in 0..options.measuring.rounds {
+        eprintln!("bench: round {} of {}", round + 1, options.measuring.rounds);
         measured.add_round(&arena, options.chunks)?;
     }
     if options.programs {
