@@ -203,6 +203,12 @@ pub struct ThreadStacks {
     pub ahead: [u64; 2],
     /// The stacks with which the thread waits for the disk: the program's, and the kernel's.
     pub wait: [u64; 2],
+    /// The kernel's stack of faults in user mode, by its number.
+    pub fault_way: u64,
+    /// For how many more faults it is taken to be the same.
+    pub fault_way_left: u32,
+    /// Nothing.
+    pub padding: u32,
     /// 1 while a stack is taken: reading it may raise faults that are nobody's.
     pub taking: u64,
     /// Bytes of `copying` that are known.

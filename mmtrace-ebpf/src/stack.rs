@@ -149,7 +149,7 @@ pub(crate) fn faulted(ctx: *mut c_void, thread: &mut Thread, path: u32, major: b
         return;
     }
     let user = of_program(ctx, thread, Kind::Fault);
-    let kernel = of_kernel_in_fault(ctx);
+    let kernel = of_kernel_in_fault(ctx, thread);
     let work = StackWork {
         copied_in_kernel_bytes: copied * times,
         minor_faults: if major { 0 } else { times },
@@ -331,17 +331,33 @@ fn of_kernel(ctx: *mut c_void, kind: Kind) -> u64 {
     }
 }
 
-/// The number of the kernel's present stack in a fault; 0 if there is none. The event of a fault that was
-/// taken in user mode has the registers that the program had, not the kernel's; then it is what is on the
-/// thread's kernel stack (5.15 on, as [`unwind`] needs it: of 5.9 on there is a helper, whose argument is
-/// to be had from 5.11 on).
+/// For how many faults in user mode one kernel stack is taken.
+const SAME_WAY: u32 = 16;
+
+/// The number of the kernel's present stack in a fault; 0 if there is none.
+///
+/// The event of a fault that was taken in user mode has the registers that the program had, not the
+/// kernel's. What is on the thread's kernel stack then (5.15 on, as [`unwind`] needs it: the helper is of 5.9,
+/// its argument to be had from 5.11 on) takes long to walk, and is the same each time: one way leads from
+/// such a fault to where it is counted.
 #[inline(always)]
-fn of_kernel_in_fault(ctx: *mut c_void) -> u64 {
-    if take(ctx, Kind::Fault, 0) || kernel!(task_pt_regs) != 0 && take_of_task(Kind::Fault) {
-        mmtrace_keep(Kind::Fault as u32)
-    } else {
-        0
+fn of_kernel_in_fault(ctx: *mut c_void, thread: &mut Thread) -> u64 {
+    if take(ctx, Kind::Fault, 0) {
+        return mmtrace_keep(Kind::Fault as u32);
     }
+    if kernel!(task_pt_regs) == 0 {
+        return 0;
+    }
+    if thread.stacks.fault_way_left == 0 {
+        thread.stacks.fault_way = if take_of_task(Kind::Fault) {
+            mmtrace_keep(Kind::Fault as u32)
+        } else {
+            0
+        };
+        thread.stacks.fault_way_left = SAME_WAY;
+    }
+    thread.stacks.fault_way_left -= 1;
+    thread.stacks.fault_way
 }
 
 /// As [`take`] of the kernel's present stack, of the thread instead of from where the hook is.
