@@ -95,6 +95,14 @@ impl Figures {
     }
 }
 
+/// The lines in a tone.
+fn toned(tone: Tone, lines: &[String], options: &Options) -> Vec<String> {
+    let paint = Paint {
+        color: options.color,
+    };
+    lines.iter().map(|line| paint.tone(tone, line)).collect()
+}
+
 /// What was lost, by what it is.
 pub(super) fn lost(recording: &Recording, options: &Options) -> Vec<String> {
     let lost: Vec<_> = recording
@@ -107,13 +115,7 @@ pub(super) fn lost(recording: &Recording, options: &Options) -> Vec<String> {
         return Vec::new();
     }
     let text = format!("Lost: {}. Some figures may be low.", lost.join(", "));
-    let paint = Paint {
-        color: options.color,
-    };
-    wrapped(&text, 0, options.width)
-        .iter()
-        .map(|line| paint.tone(Tone::Alarm, line))
-        .collect()
+    toned(Tone::Alarm, &wrapped(&text, 0, options.width), options)
 }
 
 /// That a time is an estimate.
@@ -121,13 +123,7 @@ pub(super) fn times(recording: &Recording, options: &Options) -> Vec<String> {
     let Some(text) = estimated_times(recording) else {
         return Vec::new();
     };
-    let paint = Paint {
-        color: options.color,
-    };
-    wrapped(&text, 0, options.width)
-        .iter()
-        .map(|line| paint.tone(Tone::Quiet, line))
-        .collect()
+    toned(Tone::Quiet, &wrapped(&text, 0, options.width), options)
 }
 
 /// Which times are estimates, and by how much they may be off.
@@ -181,13 +177,7 @@ pub(super) fn unknown(recording: &Recording, unknown: &Unknown, options: &Option
             fitting(&hidden, options.width - head.len())
         ));
     }
-    let paint = Paint {
-        color: options.color,
-    };
-    lines
-        .iter()
-        .map(|line| paint.tone(Tone::Quiet, line))
-        .collect()
+    toned(Tone::Quiet, &lines, options)
 }
 
 /// What could not be measured on any path and has no dash to say so.
@@ -265,11 +255,5 @@ pub(super) fn refused(recording: &Recording, options: &Options) -> Vec<String> {
         "Better hooks ({}) cannot be had here: `mmtrace doctor` says why, and what that costs.",
         names.join(", ")
     );
-    let paint = Paint {
-        color: options.color,
-    };
-    wrapped(&text, 0, options.width)
-        .iter()
-        .map(|line| paint.tone(Tone::Quiet, line))
-        .collect()
+    toned(Tone::Quiet, &wrapped(&text, 0, options.width), options)
 }
