@@ -25,11 +25,42 @@ pub struct AheadOwner {
     pub user: u64,
     /// With which of the kernel.
     pub kernel: u64,
-    /// The path's number.
-    pub path: u32,
-    /// The [column](crate::heat::column) of the file's heat map that has the page's bytes.
-    pub column: u32,
+    /// How.
+    pub how: How,
+    /// To which of the process's programs `user` belongs, as in [`StackKey`](crate::stack::StackKey).
+    pub image: u32,
 }
+
+/// On which path a page was brought in, and in which column of its file's heat map it is, as one number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct How(pub u32);
+
+impl How {
+    /// On the path with this number, in this [column](crate::heat::column).
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(path: u32, column: u32) -> Self {
+        Self(path | column << COLUMN_SHIFT)
+    }
+
+    /// The path's number.
+    #[inline(always)]
+    #[must_use]
+    pub const fn path(self) -> u32 {
+        self.0 & ((1 << COLUMN_SHIFT) - 1)
+    }
+
+    /// The column.
+    #[inline(always)]
+    #[must_use]
+    pub const fn column(self) -> u32 {
+        self.0 >> COLUMN_SHIFT
+    }
+}
+
+/// Where in such a number the column is.
+const COLUMN_SHIFT: u32 = 8;
 
 /// Nothing is known of a page.
 pub const UNKNOWN: u8 = 0;

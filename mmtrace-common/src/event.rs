@@ -93,6 +93,8 @@ pub struct CodeEvent {
     pub header: EventHeader,
     /// The process, as in [`RowKey`](crate::RowKey).
     pub process: u64,
+    /// Which of its programs, as in [`ThreadStacks`](crate::stack::ThreadStacks).
+    pub image: u64,
     /// The mapping's first address.
     pub start: u64,
     /// The address after its last.
@@ -116,6 +118,8 @@ pub struct StackEvent {
     pub header: EventHeader,
     /// The process, as in [`RowKey`](crate::RowKey).
     pub process: u64,
+    /// Which of its programs, as in [`ThreadStacks`](crate::stack::ThreadStacks).
+    pub image: u64,
     /// The stack, by its number in `FRAMES`.
     pub number: u64,
     /// The frame's instruction: an address in the call that it has made.
@@ -128,9 +132,9 @@ pub struct StackEvent {
     pub frame_pointer: u64,
 }
 
-const _: () = assert!(size_of::<StackEvent>() == 72 && align_of::<StackEvent>() == 8);
+const _: () = assert!(size_of::<StackEvent>() == 80 && align_of::<StackEvent>() == 8);
 const _: () = assert!(STACK_BYTES.is_multiple_of(STACK_PIECE_BYTES));
-const _: () = assert!(size_of::<CodeEvent>() == 56 && align_of::<CodeEvent>() == 8);
+const _: () = assert!(size_of::<CodeEvent>() == 64 && align_of::<CodeEvent>() == 8);
 const _: () = assert!(size_of::<EventHeader>() == 8);
 const _: () = assert!(size_of::<ProcessEvent>() == 64 && align_of::<ProcessEvent>() == 8);
 const _: () = assert!(size_of::<FileEvent>() == 72 && align_of::<FileEvent>() == 8);

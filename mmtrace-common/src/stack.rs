@@ -37,8 +37,8 @@ pub struct StackKey {
     pub kernel: u64,
     /// Which [path](crate::Path), by number.
     pub path: u32,
-    /// Unused, for the alignment: always 0.
-    pub padding: u32,
+    /// Which of the programs that the process has run, as in [`ThreadStacks`].
+    pub image: u32,
 }
 
 /// How many of these are kept: entries of the `STACKS` map.
@@ -207,8 +207,9 @@ pub struct ThreadStacks {
     pub fault_way: u64,
     /// For how many more faults it is taken to be the same.
     pub fault_way_left: u32,
-    /// Nothing.
-    pub padding: u32,
+    /// Which program the process runs, to which the addresses on its stack belong: how many `execve`
+    /// have replaced it and its forebears', from the first process on.
+    pub image: u32,
     /// 1 while a stack is taken: reading it may raise faults that are nobody's.
     pub taking: u64,
     /// Bytes of `copying` that are known.

@@ -12,7 +12,7 @@ use aya_ebpf::{macros::map, maps::HashMap};
 use mmtrace_common::{
     AHEAD_PAGES, AHEAD_RANGE, AHEAD_ROWS, AHEAD_SLOTS, Ahead, AheadKey, AheadOwner,
     CALIBRATION_PROCESS, FileKey, Lost, RowKey, Thread,
-    ahead::{UNKNOWN, UNUSED, USED},
+    ahead::{How, UNKNOWN, UNUSED, USED},
     heat::NO_COLUMN,
 };
 
@@ -40,8 +40,8 @@ static NOTHING: Ahead = Ahead {
         process: 0,
         user: 0,
         kernel: 0,
-        path: 0,
-        column: NO_COLUMN,
+        how: How::new(0, NO_COLUMN),
+        image: 0,
     }; AHEAD_PAGES as usize],
 };
 
@@ -73,8 +73,8 @@ pub(crate) fn filled(thread: &mut Thread, charge: &Charge, index: u64, bytes: u6
     } else {
         [first, last.saturating_add(1)].map(|page| page.saturating_sub(index).min(pages))
     };
-    let how = u64::from(charge.path) | u64::from(column) << COLUMN_SHIFT;
-    let who = u64::from(thread.tid) | how << 32;
+    let How(how) = How::new(charge.path, column);
+    let who = u64::from(thread.tid) | u64::from(how) << 32;
     let which = index | pages << PAGES_SHIFT;
     let (inode, rest) = (charge.file.inode, file::rest_of(charge.file));
     thread::elsewhere(thread, |_| {
@@ -152,13 +152,11 @@ pub extern "C" fn mmtrace_ahead_stack(tid: u32, first_page: u64, user: u64, kern
         if owner.process == thread.process && owner.user | owner.kernel == 0 {
             owner.user = user;
             owner.kernel = kernel;
+            owner.image = thread.stacks.image;
         }
     }
     0
 }
-
-/// Where in a number that has a path the column is.
-const COLUMN_SHIFT: u32 = 8;
 
 /// Where in a number that has a page's index the number of pages is: the index has 52 bits at most, and
 /// 48 do for files of an exbibyte.
@@ -223,13 +221,12 @@ pub extern "C" fn mmtrace_ahead_piece(
     let Some(thread) = thread::by_tid(who as u32) else {
         return 0;
     };
-    let how = (who >> 32) as u32;
     let owner = AheadOwner {
         process: thread.process,
         user: 0,
         kernel: 0,
-        path: how & ((1 << COLUMN_SHIFT) - 1),
-        column: how >> COLUMN_SHIFT,
+        how: How((who >> 32) as u32),
+        image: 0,
     };
     let key = AheadKey {
         file: file::key_from(inode, rest),
@@ -260,10 +257,11 @@ pub extern "C" fn mmtrace_ahead_piece(
         }
         if piece.states[page] == UNUSED {
             let before = piece.owners[page];
-            let how = u64::from(before.path) | u64::from(before.column) << COLUMN_SHIFT;
+            let How(how) = before.how;
             mmtrace_ahead_evicted(before.process, how, inode, rest, first_page + page as u64);
             if kernel!(stacks) != 0 {
-                stack::mmtrace_unused_page(before.process, before.path, before.user, before.kernel);
+                let whose = u64::from(before.image) << 32 | u64::from(before.how.path());
+                stack::mmtrace_unused_page(before.process, whose, before.user, before.kernel);
             }
         }
         if ahead >> page & 1 == 0 {
@@ -277,27 +275,28 @@ pub extern "C" fn mmtrace_ahead_piece(
     0
 }
 
-/// A page has been evicted that nobody had used: `how` is a path and a column.
+/// A page has been evicted that nobody had used: `how` is a [`How`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn mmtrace_ahead_evicted(
     process: u64,
-    how: u64,
+    how: u32,
     inode: u64,
     rest: u64,
     page: u64,
 ) -> u32 {
+    let how = How(how);
     let key = RowKey {
         process,
         file: file::key_from(inode, rest),
-        path: how as u32 & ((1 << COLUMN_SHIFT) - 1),
+        path: how.path(),
         padding: 0,
     };
     match entry(&AHEAD_EVICTED, &key, &NONE) {
         Some(pages) => {
             // SAFETY: a live entry of AHEAD_EVICTED, from which nothing is deleted.
             unsafe { atomic_add(pages, 1) };
-            heat::unused(inode, rest, (how >> COLUMN_SHIFT) as u32, page);
+            heat::unused(inode, rest, how.column(), page);
         }
         None => lose_many(Lost::ReadaheadUse, 1),
     }

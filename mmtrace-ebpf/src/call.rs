@@ -431,9 +431,10 @@ pub extern "C" fn mmtrace_name_program(instruction: u64) -> u32 {
         file::tell_name(file::key_of_inode(inode), file, inode);
     }
     let tid = bpf_get_current_pid_tgid() as u32;
-    let process = thread::by_tid(tid).map_or(0, |thread| thread.process);
-    unwind::mapped(process, code);
-    unwind::mapped(process, loads);
+    if let Some(thread) = thread::by_tid(tid) {
+        unwind::mapped(thread, code);
+        unwind::mapped(thread, loads);
+    }
     0
 }
 
@@ -469,7 +470,7 @@ pub extern "C" fn mmtrace_note_mapping(tid: u32, address: u64) -> u32 {
     let mm = pointer(thread::current_task(), kernel!(task_mm));
     let vma = mapping::mmtrace_find(mm, address);
     file::note_mapping(thread.call.file_pointer, vma);
-    unwind::mapped(thread.process, vma);
+    unwind::mapped(thread, vma);
     0
 }
 
@@ -608,7 +609,7 @@ fn register(ctx: &impl EbpfContext, registers: &impl Registers) {
     let role = registers.argument(2) as u32;
     if role == Role::Target as u32 {
         let process = process::number(tgid);
-        thread::follow(tid, tgid, task, process);
+        thread::follow(tid, tgid, task, process, 0);
         if let Some(started_ns) = STARTED_NS.get_ptr_mut(0) {
             // SAFETY: a valid entry, which nobody else writes.
             unsafe { *started_ns = now_ns() };
@@ -619,7 +620,7 @@ fn register(ctx: &impl EbpfContext, registers: &impl Registers) {
             thread.unnamed = 1;
         }
     } else if role == Role::Calibration as u32 {
-        thread::follow(tid, tgid, task, CALIBRATION_PROCESS);
+        thread::follow(tid, tgid, task, CALIBRATION_PROCESS, 0);
     }
 }
 

@@ -29,15 +29,16 @@ pub(crate) fn forked(child: u64, program: Program) {
     thread::hit(parent, program);
     let tid: u32 = read(child, kernel!(task_pid));
     let tgid: u32 = read(child, kernel!(task_tgid));
+    let image = parent.stacks.image;
     // A child that shares the address space (vfork) changes its parent's mappings.
     if let Some(generations) = generations(parent.tgid) {
         generations.mappings = generations.mappings.wrapping_add(1);
     }
     if tgid == parent.tgid {
-        thread::follow(tid, tgid, child, parent.process);
+        thread::follow(tid, tgid, child, parent.process, image);
     } else {
         let process = number(tgid);
-        thread::follow(tid, tgid, child, process);
+        thread::follow(tid, tgid, child, process, image);
         tell_start(process, parent.process, tgid, child);
     }
 }
@@ -71,6 +72,7 @@ pub(crate) fn executed(ctx: &impl EbpfContext, old_tid: u32) {
     thread.fd.fd = -1;
     thread.mapping.end = 0;
     thread.unnamed = 1;
+    thread.stacks.image += 1;
     if let Some(generations) = generations(thread.tgid) {
         generations.fds = generations.fds.wrapping_add(1);
         generations.mappings = generations.mappings.wrapping_add(1);

@@ -3,7 +3,8 @@
 //! Taking a stack costs as much as a small read, asking the clock twice a seventh of one. So not every
 //! call and fault is looked at where many come fast: they are counted off in blocks, and one of each
 //! block, taken at random, stands for all of it. A block is as long as makes looking cheap: a single
-//! one where they come slowly.
+//! one where they come slowly. What moves many bytes stands for itself only: in the name of others it
+//! would outweigh them, and unseen it would be missed.
 //!
 //! The time of all calls is taken but of one kind: small reads from the page cache, after many of the
 //! same descriptor. And of these only the time until one differs from the others: from where it fills
@@ -59,8 +60,14 @@ pub(crate) fn stands_for(thread: &mut Thread, of: Slot) -> u64 {
 /// After how many of the same descriptor not each read's time is taken: so many that what is estimated
 /// after them cannot be far off the whole.
 const ALL_TIMED: u32 = 16_384;
-/// Which reads are small: asking the clock makes larger ones hardly longer.
+/// What moves more takes so long that looking at it makes it hardly longer.
 const SMALL_BYTES: u64 = 16 << 10;
+
+/// Whether what moves so many bytes is one of those that others may stand for.
+#[inline(always)]
+pub(crate) fn is_small(bytes: u64) -> bool {
+    bytes <= SMALL_BYTES
+}
 
 /// Whether the time of the call that begins is perhaps not taken. It repeats the last one.
 #[inline(always)]
@@ -70,7 +77,7 @@ pub(crate) fn is_one_of_many(thread: &mut Thread) -> bool {
         call.repeats += 1;
         return false;
     }
-    call.path == READ && call.size_bytes <= SMALL_BYTES && thread.process != CALIBRATION_PROCESS
+    call.path == READ && is_small(call.size_bytes) && thread.process != CALIBRATION_PROCESS
 }
 
 /// As the time of how many calls that of the next one of many counts: 0 if it is not to be taken.

@@ -86,8 +86,9 @@ pub(crate) fn call_copies(ctx: *mut c_void, thread: &mut Thread) {
     if kernel!(stacks) == 0 {
         return;
     }
+    let chosen = thread.stacks.call_stands_for != 0 || !sampling::is_small(thread.call.size_bytes);
     let stacks = &mut thread.stacks;
-    if stacks.call_stands_for == 0 || stacks.copying_bytes != 0 || thread.call.active == 0 {
+    if !chosen || stacks.copying_bytes != 0 || thread.call.active == 0 {
         return;
     }
     // SAFETY: writes into the field at most; the context is this program's.
@@ -107,13 +108,17 @@ pub(crate) fn call_copies(ctx: *mut c_void, thread: &mut Thread) {
 /// A call ends that has returned this.
 #[inline(always)]
 pub(crate) fn call_ends(ctx: *mut c_void, thread: &mut Thread, path: u32, returned: u64) {
-    if !wanted(thread) || thread.stacks.call_stands_for == 0 {
+    if !wanted(thread) {
         return;
     }
-    let times = thread.stacks.call_stands_for;
-    thread.stacks.call_stands_for = 0;
     let [to_user, from_user] = thread.stacks.call_copied_bytes;
-    if returned | to_user | from_user == 0 {
+    let times = if sampling::is_small(returned | to_user | from_user) {
+        thread.stacks.call_stands_for
+    } else {
+        1
+    };
+    thread.stacks.call_stands_for = 0;
+    if times == 0 || returned | to_user | from_user == 0 {
         return;
     }
     let user = of_program(ctx, thread, Kind::Call);
@@ -193,16 +198,17 @@ pub(crate) fn submitted(ctx: *mut c_void, thread: &mut Thread, path: u32, bytes:
     ahead::submitted(thread, user, kernel);
 }
 
-/// A page that was read ahead with this stack has been evicted unused.
+/// A page that was read ahead with this stack has been evicted unused: `whose` is a path and, in its
+/// upper half, the image.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mmtrace_unused_page(process: u64, path: u32, user: u64, kernel: u64) -> u32 {
+pub extern "C" fn mmtrace_unused_page(process: u64, whose: u64, user: u64, kernel: u64) -> u32 {
     let key = StackKey {
         process,
         user,
         kernel,
-        path,
-        padding: 0,
+        path: whose as u32,
+        image: (whose >> 32) as u32,
     };
     let page_bytes = 1 << kernel!(page_shift);
     match entry(&STACKS, &key, &NOTHING) {
@@ -244,7 +250,7 @@ fn add(thread: &mut Thread, path: u32, user: u64, kernel: u64, work: StackWork) 
         user,
         kernel,
         path,
-        padding: 0,
+        image: thread.stacks.image,
     };
     thread.stacks.work = work;
     thread::elsewhere(thread, |tid| mmtrace_add_stack(tid));

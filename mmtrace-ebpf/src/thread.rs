@@ -41,8 +41,9 @@ fn worker() -> Option<&'static mut Thread> {
     if tid == tgid {
         return None;
     }
-    let process = by_tid(tgid)?.process;
-    follow(tid, tgid, current_task(), process);
+    let first = by_tid(tgid)?;
+    let (process, image) = (first.process, first.stacks.image);
+    follow(tid, tgid, current_task(), process, image);
     let thread = by_tid(tid)?;
     // Whatever the kernel has charged to it, it was for this process.
     thread.faults_before = [0; 2];
@@ -228,8 +229,8 @@ pub(crate) fn copy(from: &mut Thread, to: &mut Thread) {
 
 const WORDS: usize = size_of::<Thread>() / size_of::<u64>();
 
-/// Starts following a thread.
-pub(crate) fn follow(tid: u32, tgid: u32, task: u64, process: u64) {
+/// Starts following a thread, which runs that image of its process.
+pub(crate) fn follow(tid: u32, tgid: u32, task: u64, process: u64, image: u32) {
     // One that a thread before it has left: the kernel has freed that one, or its end was missed.
     let found = by_tid(tid);
     let Some(thread) = found.or_else(|| add(tid)) else {
@@ -241,6 +242,7 @@ pub(crate) fn follow(tid: u32, tgid: u32, task: u64, process: u64) {
     thread.task = task;
     thread.tgid = tgid;
     thread.io_worker = u32::from(is_io_worker(task));
+    thread.stacks.image = image;
     thread.fd.fd = -1;
     thread.faults_before = fault_counters(task);
     thread.disk_read_bytes_before = read(task, kernel!(task_read_bytes));

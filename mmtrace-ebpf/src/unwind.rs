@@ -76,8 +76,9 @@ pub(crate) struct Walk {
     pub(crate) window: Window,
     /// Whose it is: the process, and how often it has mapped code. Code that was unmapped runs no more.
     owner: u64,
-    /// The process, as in the rows.
+    /// The process, as in the rows, and which of its programs it runs.
     process: u64,
+    image: u64,
     /// Where the walk is: the instruction or what is returned to, stack pointer and frame pointer.
     instruction: u64,
     stack_pointer: u64,
@@ -179,6 +180,7 @@ fn begin(thread: &Thread, walk: &mut Walk) -> bool {
     walk.frame_pointer = read(registers, FRAME_POINTER);
     walk.frame_pointer_from = 0;
     walk.process = thread.process;
+    walk.image = thread.stacks.image.into();
     let code = generations(thread.tgid).map_or(0, |generations| generations.code);
     walk.owner = u64::from(thread.tgid) << 32 | u64::from(code);
     walk.set_known(0);
@@ -239,7 +241,7 @@ pub extern "C" fn mmtrace_to_caller(kind: u32, frame: u32, rule: u64) -> u32 {
         walk.frames.unknown = u64::from(frame);
         let instruction = instruction(walk, frame);
         walk.unknown = [instruction, walk.stack_pointer, walk.frame_pointer];
-        walk.mark = mmtrace_mark(walk.stack_pointer, walk.process);
+        walk.mark = mmtrace_mark(walk.stack_pointer, mix(walk.process, walk.image));
     }
     if rule == UnwindRule::SIGNAL {
         let registers = walk.stack_pointer;
@@ -308,9 +310,9 @@ fn instruction(walk: &Walk, frame: u32) -> u64 {
 /// behind, only the first word counts, where system calls are made from.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mmtrace_mark(stack_pointer: u64, process: u64) -> u64 {
+pub extern "C" fn mmtrace_mark(stack_pointer: u64, whose: u64) -> u64 {
     let [first, others @ ..] = read_user::<[u64; 16]>(stack_pointer);
-    let mut number = mix(process ^ stack_pointer << 32, first);
+    let mut number = mix(whose ^ stack_pointer << 32, first);
     if untaken_bytes() < EVENTS_BYTES / 8 {
         for word in others {
             number = mix(number, word);
@@ -417,16 +419,16 @@ fn of_made_code(call: u64) -> UnwindRule {
 
 /// Tells of code that the current process has mapped, if it is code.
 #[inline(always)]
-pub(crate) fn mapped(process: u64, vma: u64) {
-    if kernel!(stacks) != 0 && process != CALIBRATION_PROCESS {
-        mmtrace_code_mapped(process, vma);
+pub(crate) fn mapped(thread: &Thread, vma: u64) {
+    if kernel!(stacks) != 0 && thread.process != CALIBRATION_PROCESS {
+        mmtrace_code_mapped(thread.process, thread.stacks.image, vma);
     }
 }
 
 /// As [`mapped`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn mmtrace_code_mapped(process: u64, vma: u64) -> u32 {
+pub extern "C" fn mmtrace_code_mapped(process: u64, image: u32, vma: u64) -> u32 {
     let mapped = pointer(vma, kernel!(vma_file));
     if mapped != 0 && pointer(vma, kernel!(vma_flags)) & VM_EXEC != 0 {
         let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -434,19 +436,20 @@ pub extern "C" fn mmtrace_code_mapped(process: u64, vma: u64) -> u32 {
             generations.code = generations.code.wrapping_add(1);
         }
         let offset = pointer(vma, kernel!(vma_pgoff)) << kernel!(page_shift);
-        tell_code(process, vma, offset);
+        tell_code(process, image, vma, offset);
     }
     0
 }
 
 #[inline(always)]
-fn tell_code(process: u64, vma: u64, offset: u64) {
+fn tell_code(process: u64, image: u32, vma: u64, offset: u64) {
     let event = CodeEvent {
         header: EventHeader {
             kind: EventKind::Code as u32,
             text_bytes: 0,
         },
         process,
+        image: image.into(),
         start: pointer(vma, kernel!(vma_start)),
         end: pointer(vma, kernel!(vma_end)),
         place: CodePlace {
@@ -497,6 +500,7 @@ fn tell_stack<const BYTES: usize>(walk: &Walk, number: u64) {
     // bytes that user space reads is written here.
     let ToldStack { event, bytes } = unsafe { &mut *told };
     event.process = walk.process;
+    event.image = walk.image;
     event.number = number;
     [event.instruction, event.stack_pointer, event.frame_pointer] = walk.unknown;
     event.place = walk.unknown_place;

@@ -12,7 +12,7 @@ use mmtrace_common::{
     CodeEvent, FileKey, StackEvent,
     stack::{
         CodePlace, RULES_SLOTS, RULES_TRIES, RuleSlot, SIGNAL_FRAME_POINTER, SIGNAL_STACK_POINTER,
-        STACK_FRAMES, UnwindRule,
+        STACK_FRAMES, StackKey, UnwindRule,
     },
 };
 
@@ -31,6 +31,25 @@ pub(super) struct Callers {
     pub whole: bool,
 }
 
+/// A program that a process runs or has run: to which its addresses belong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Image {
+    /// The process, as in the rows.
+    pub process: u64,
+    /// Which of its programs.
+    pub number: u32,
+}
+
+impl Image {
+    /// The program of a stack.
+    pub(super) fn of(key: &StackKey) -> Self {
+        Self {
+            process: key.process,
+            number: key.image,
+        }
+    }
+}
+
 /// How large stacks are, mostly: what is further away is none of the stack's.
 const LARGEST_STACK_BYTES: u64 = 8 << 20;
 
@@ -40,7 +59,9 @@ pub(super) struct Code {
     /// Where the kernel programs look rules up, an array of [`RuleSlot`]; `None` if stacks are not
     /// wanted.
     rules: Option<Shared>,
-    processes: HashMap<u64, Rc<Mappings>>,
+    images: HashMap<Image, Rc<Mappings>>,
+    /// Which program each process runs now.
+    running: HashMap<u64, u32>,
     modules: HashMap<FileKey, Module>,
     /// The places whose rules were put there.
     rules_told: HashSet<CodePlace>,
@@ -72,10 +93,22 @@ impl Code {
         if let Some(perf_maps) = &mut self.perf_maps {
             perf_maps.forked(process, pid, parent);
         }
-        if let Some(mappings) = self.processes.get(&parent) {
+        let of_parent = self.image(parent);
+        let own = Image {
+            process,
+            ..of_parent
+        };
+        self.running.insert(process, own.number);
+        if let Some(mappings) = self.images.get(&of_parent) {
             let mappings = Rc::clone(mappings);
-            self.processes.insert(process, mappings);
+            self.images.insert(own, mappings);
         }
+    }
+
+    /// What a process runs now.
+    fn image(&self, process: u64) -> Image {
+        let number = self.running.get(&process).copied().unwrap_or(0);
+        Image { process, number }
     }
 
     /// A process runs another program.
@@ -83,7 +116,7 @@ impl Code {
         if let Some(perf_maps) = &mut self.perf_maps {
             perf_maps.executed(process);
         }
-        self.processes.remove(&process);
+        *self.running.entry(process).or_default() += 1;
     }
 
     /// A process has mapped code.
@@ -93,7 +126,13 @@ impl Code {
         process: Option<&ProcessSeen>,
         file: Option<&FileSeen>,
     ) {
-        let mappings = Rc::make_mut(self.processes.entry(event.process).or_default());
+        let image = Image {
+            process: event.process,
+            number: event.image as u32,
+        };
+        // Even if an event between was lost.
+        self.running.insert(image.process, image.number);
+        let mappings = Rc::make_mut(self.images.entry(image).or_default());
         // What was there has been replaced.
         mappings.retain(|start, mapping| mapping.end <= event.start || *start >= event.end);
         mappings.insert(
@@ -151,6 +190,10 @@ impl Code {
         let end = event.stack_pointer.saturating_add(stack.len() as u64);
         let (mut stack_pointer, mut frame_pointer) = (event.stack_pointer, event.frame_pointer);
         let mut instruction = event.instruction;
+        let image = Image {
+            process: event.process,
+            number: event.image as u32,
+        };
         let mut callers = Vec::new();
         let mut whole = true;
         let is_beyond = |address: u64| address > end && address - end < LARGEST_STACK_BYTES;
@@ -158,7 +201,7 @@ impl Code {
             let place = if callers.is_empty() {
                 Some(event.place)
             } else {
-                self.find(event.process, instruction)
+                self.find(image, instruction)
             };
             let rule = place.and_then(|place| self.tell_rule(place));
             let caller = match rule.unwrap_or(UnwindRule::FRAME_POINTER) {
@@ -201,9 +244,9 @@ impl Code {
         self.unwound.get(&number)
     }
 
-    /// Which place an address of a process is.
-    pub(super) fn find(&self, process: u64, address: u64) -> Option<CodePlace> {
-        let mappings = self.processes.get(&process)?;
+    /// Which place an address of a program is.
+    pub(super) fn find(&self, image: Image, address: u64) -> Option<CodePlace> {
+        let mappings = self.images.get(&image)?;
         let (start, mapping) = mappings.range(..=address).next_back()?;
         (address < mapping.end).then(|| CodePlace {
             offset: mapping.place.offset + (address - start),
@@ -229,13 +272,16 @@ impl Code {
             .then(|| module.name.clone())
     }
 
-    /// As [`PerfMaps::names`].
+    /// As [`PerfMaps::names`]: none of a program that the process runs no more, since another's names are
+    /// in the file.
     pub(super) fn made_at_run_time(
         &self,
-        process: u64,
+        image: Image,
         addresses: &BTreeSet<u64>,
     ) -> (BTreeMap<u64, Arc<str>>, Option<String>) {
-        let perf_maps = self.perf_maps.as_ref();
+        let process = image.process;
+        let runs = self.image(process) == image;
+        let perf_maps = self.perf_maps.as_ref().filter(|_| runs);
         perf_maps.map_or_else(Default::default, |perf_maps| {
             perf_maps.names(process, addresses)
         })
@@ -278,7 +324,13 @@ mod tests {
 
     use super::*;
 
-    /// The code of this very program, as if it were process 1.
+    /// A process that runs this very program.
+    const PROCESS: Image = Image {
+        process: 1,
+        number: 0,
+    };
+
+    /// The code of this very program, as if it were that process.
     fn own_code() -> Code {
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
         let own = std::env::current_exe().unwrap();
@@ -362,12 +414,12 @@ mod tests {
             bytes: vec![0; known],
         };
         let read = outer(&mut told);
-        told.event.place = code.find(1, told.event.instruction).unwrap();
+        told.event.place = code.find(PROCESS, told.event.instruction).unwrap();
         code.stack_told(&told.event, &told.bytes[..read]);
     }
 
     fn function_at(code: &Code, address: u64) -> u64 {
-        let place = code.find(1, address).unwrap();
+        let place = code.find(PROCESS, address).unwrap();
         let module = code.module(&place.file).unwrap();
         let began = module.function_at(place.offset).unwrap();
         // As far from where the file has it as the address is.

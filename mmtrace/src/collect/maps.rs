@@ -141,7 +141,7 @@ fn unused(ebpf: &Ebpf, aliases: &BTreeMap<FileKey, FileKey>, result: &mut Counte
             let row = RowKey {
                 process: owner.process,
                 file: key.file,
-                path: owner.path,
+                path: owner.how.path(),
                 padding: 0,
             };
             add(row, 1);
@@ -149,13 +149,13 @@ fn unused(ebpf: &Ebpf, aliases: &BTreeMap<FileKey, FileKey>, result: &mut Counte
                 process: owner.process,
                 user: owner.user,
                 kernel: owner.kernel,
-                path: owner.path,
-                padding: 0,
+                path: owner.how.path(),
+                image: owner.image,
             };
             *result.unused_by_stack.entry(stack).or_default() += 1;
-            if owner.column != NO_COLUMN {
+            if owner.how.column() != NO_COLUMN {
                 let shift = page_bytes().trailing_zeros();
-                let cell = HeatKey::of_page(file(key.file), owner.column, page, shift);
+                let cell = HeatKey::of_page(file(key.file), owner.how.column(), page, shift);
                 result.heat.entry(cell).or_default().readahead_unused_bytes += page_bytes();
             }
         }

@@ -14,7 +14,10 @@ use blazesym::symbolize::{
 };
 use mmtrace_common::{FileKey, stack::CodePlace};
 
-use super::{code::Code, module::Module};
+use super::{
+    code::{Code, Image},
+    module::Module,
+};
 use crate::recording::INLINED_FRAME;
 
 /// A function at a place, and where in the source that is.
@@ -26,30 +29,30 @@ type Function = (Arc<str>, Option<Arc<str>>);
 pub(super) struct Names {
     places: HashMap<CodePlace, Vec<Function>>,
     wanted: BTreeMap<FileKey, BTreeSet<u64>>,
-    /// What an address is of which process.
-    addresses: HashMap<(u64, u64), CodePlace>,
+    /// What an address is of which program.
+    addresses: HashMap<(Image, u64), CodePlace>,
     /// Files that have names for none of their code.
     nameless: BTreeSet<String>,
     /// How many files could not be opened: their process was gone, and they are not where it saw them.
     unopened: usize,
-    /// Addresses of code that is no file's, and then their names, process by process.
-    made_wanted: BTreeMap<u64, BTreeSet<u64>>,
-    made: HashMap<(u64, u64), Arc<str>>,
+    /// Addresses of code that is no file's, and then their names, program by program.
+    made_wanted: BTreeMap<Image, BTreeSet<u64>>,
+    made: HashMap<(Image, u64), Arc<str>>,
     /// Why such names are missing.
     refused: BTreeSet<String>,
 }
 
 impl Names {
     /// Notes that names are wanted of a stack's addresses, the innermost first.
-    pub(super) fn want(&mut self, process: u64, addresses: &[u64], code: &Code) {
+    pub(super) fn want(&mut self, image: Image, addresses: &[u64], code: &Code) {
         for (index, address) in addresses.iter().enumerate() {
             let is_file = |place: &CodePlace| code.module(&place.file).is_none_or(Module::has_code);
-            let Some(place) = code.find(process, *address).filter(is_file) else {
-                let wanted = self.made_wanted.entry(process).or_default();
+            let Some(place) = code.find(image, *address).filter(is_file) else {
+                let wanted = self.made_wanted.entry(image).or_default();
                 wanted.insert(call(*address, index > 0));
                 continue;
             };
-            self.addresses.insert((process, *address), place);
+            self.addresses.insert((image, *address), place);
             let wanted = self.wanted.entry(place.file).or_default();
             wanted.insert(call(place.offset, index > 0));
         }
@@ -57,11 +60,11 @@ impl Names {
 
     /// Looks all of them up, file by file.
     pub(super) fn resolve(&mut self, code: &Code) {
-        for (process, addresses) in std::mem::take(&mut self.made_wanted) {
-            let (names, refused) = code.made_at_run_time(process, &addresses);
+        for (image, addresses) in std::mem::take(&mut self.made_wanted) {
+            let (names, refused) = code.made_at_run_time(image, &addresses);
             let names = names.into_iter();
             self.made
-                .extend(names.map(|(address, name)| ((process, address), name)));
+                .extend(names.map(|(address, name)| ((image, address), name)));
             self.refused.extend(refused);
         }
         let symbolizer = Symbolizer::builder()
@@ -120,13 +123,13 @@ impl Names {
     /// `returns`: it is where a call returns to.
     pub(super) fn add(
         &self,
-        process: u64,
+        image: Image,
         address: u64,
         returns: bool,
         frames: &mut Vec<Arc<str>>,
         sources: &mut Vec<Option<Arc<str>>>,
     ) {
-        let place = self.addresses.get(&(process, address));
+        let place = self.addresses.get(&(image, address));
         let functions = place.and_then(|place| {
             let offset = call(place.offset, returns);
             self.places.get(&CodePlace {
@@ -142,7 +145,7 @@ impl Names {
                 }
             }
             None => {
-                let made = self.made.get(&(process, call(address, returns)));
+                let made = self.made.get(&(image, call(address, returns)));
                 frames.push(made.cloned().unwrap_or_else(|| Arc::from("[unknown]")));
                 sources.push(None);
             }
@@ -150,9 +153,9 @@ impl Names {
     }
 
     /// Whether anything is known of an address.
-    pub(super) fn knows(&self, process: u64, address: u64, returns: bool) -> bool {
-        let made = (process, call(address, returns));
-        self.addresses.contains_key(&(process, address)) || self.made.contains_key(&made)
+    pub(super) fn knows(&self, image: Image, address: u64, returns: bool) -> bool {
+        let made = (image, call(address, returns));
+        self.addresses.contains_key(&(image, address)) || self.made.contains_key(&made)
     }
 
     /// What has no names, in words.

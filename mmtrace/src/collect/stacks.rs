@@ -15,7 +15,10 @@ use mmtrace_common::{
     stack::{ALL_KNOWN, Frames, StackKey, StackWork},
 };
 
-use super::{code::Code, names::Names};
+use super::{
+    code::{Code, Image},
+    names::Names,
+};
 use crate::{
     kernel::stack::Symbols,
     page_cache::page_bytes,
@@ -74,12 +77,12 @@ pub(super) fn add(
             if let Some(frames) = frames.get(&key.user) {
                 let (known, whole) = of_program(frames, key.user, code);
                 if whole {
-                    hiding_files.extend(hiding(&known, key.process, code));
+                    hiding_files.extend(hiding(&known, Image::of(key), code));
                 } else {
                     known_in_part.insert(key.user);
                 }
                 addresses = known;
-                names.want(key.process, &addresses, code);
+                names.want(Image::of(key), &addresses, code);
             }
             let kernel = frames.get(&key.kernel).map_or(&[][..], |frames| {
                 &frames.addresses[..(frames.count as usize).min(frames.addresses.len())]
@@ -129,7 +132,7 @@ pub(super) fn add(
     recording.stacks = shared_out(recording, &weights, |key| {
         traces
             .get(key)
-            .map(|trace| trace.frames(key.process, &names))
+            .map(|trace| trace.frames(Image::of(key), &names))
             .unwrap_or_default()
     });
     recording.stack_sampling = Some(StackSampling {
@@ -243,16 +246,16 @@ struct Trace {
 }
 
 impl Trace {
-    fn frames(&self, process: u64, names: &Names) -> Named {
+    fn frames(&self, image: Image, names: &Names) -> Named {
         let (mut frames, mut sources) = (Vec::new(), Vec::new());
-        let known = |(index, address): &(usize, &u64)| names.knows(process, **address, *index > 0);
+        let known = |(index, address): &(usize, &u64)| names.knows(image, **address, *index > 0);
         // Without what is no code, to which the chain leads where a function uses the register for
         // something else; that is not known either of code made at run time without names, which is in
         // between at most. The innermost is code.
         let program = self.program.iter().enumerate().rev();
         let program = program.skip_while(|frame| frame.0 > 0 && !known(frame));
         for (index, address) in program {
-            names.add(process, *address, index > 0, &mut frames, &mut sources);
+            names.add(image, *address, index > 0, &mut frames, &mut sources);
         }
         sources.extend(self.kernel.iter().map(|_| None));
         frames.extend(self.kernel.iter().cloned());
@@ -280,10 +283,10 @@ fn of_program(frames: &Frames, number: u64, code: &Code) -> (Vec<u64>, bool) {
 }
 
 /// The names of the files with functions in a stack that may hide their callers.
-fn hiding(addresses: &[u64], process: u64, code: &mut Code) -> Vec<String> {
+fn hiding(addresses: &[u64], image: Image, code: &mut Code) -> Vec<String> {
     let mut names = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
-        let place = code.find(process, address.saturating_sub(u64::from(index > 0)));
+        let place = code.find(image, address.saturating_sub(u64::from(index > 0)));
         names.extend(place.and_then(|place| code.hiding(place)));
     }
     names

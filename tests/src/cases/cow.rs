@@ -1,6 +1,6 @@
 //! Pages that the kernel copies for itself: copy on write.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, ensure};
 
@@ -122,6 +122,7 @@ fn forked_mapping(site: &Site) -> anyhow::Result<Scene> {
 /// New memory is cleared, not copied, whether or not it was read before.
 fn unshared(site: &Site) -> anyhow::Result<Scene> {
     const PAGES: u64 = 1_511;
+    let pinned = Pinned::new()?;
     let command = site.workload("unshared", &[&PAGES.to_string()]);
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.touched_pages == 4 * PAGES);
@@ -129,7 +130,8 @@ fn unshared(site: &Site) -> anyhow::Result<Scene> {
         Ok(())
     })
     // Without a fork before it.
-    .alone())
+    .alone()
+    .keeping(pinned))
 }
 
 /// A child copies what it writes, its parent nothing when it has the memory for itself again.
@@ -190,6 +192,61 @@ fn by_children(check: &mut Check<'_>, rows: &Rows, expected: u64) -> Option<u64>
         },
     );
     copied.first().copied()
+}
+
+/// This thread on one CPU, with what it starts, until dropped.
+///
+/// Up to 5.17 `execve` makes the page of its arguments one that is copied when the program first writes
+/// to it, if something else has it still, as a batch of new pages has (`do_wp_page` in mm/memory.c). It
+/// empties the batch of the CPU that it is on (`shift_arg_pages` in fs/exec.c), which is another one
+/// than that of the page if the thread has moved between the two.
+struct Pinned(libc::cpu_set_t);
+
+impl Pinned {
+    fn new() -> anyhow::Result<Self> {
+        let before = Self::cpus()?;
+        // SAFETY: all zero is a set, of none.
+        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: numbers within the sets.
+        let first =
+            (0..libc::CPU_SETSIZE as usize).find(|cpu| unsafe { libc::CPU_ISSET(*cpu, &before) });
+        // SAFETY: as above.
+        unsafe { libc::CPU_SET(first.context("a thread without CPUs")?, &mut one) };
+        Self::set(&one)?;
+        Ok(Self(before))
+    }
+
+    fn cpus() -> anyhow::Result<libc::cpu_set_t> {
+        // SAFETY: all zero is a set, of none.
+        let mut cpus = unsafe { std::mem::zeroed() };
+        // SAFETY: writes into the set, as large as it is.
+        let failed = unsafe { libc::sched_getaffinity(0, size_of_val(&cpus), &mut cpus) };
+        ensure!(
+            failed == 0,
+            "sched_getaffinity: {}",
+            io::Error::last_os_error()
+        );
+        Ok(cpus)
+    }
+
+    fn set(cpus: &libc::cpu_set_t) -> anyhow::Result<()> {
+        // SAFETY: reads the set, as large as it is.
+        let failed = unsafe { libc::sched_setaffinity(0, size_of_val(cpus), cpus) };
+        ensure!(
+            failed == 0,
+            "sched_setaffinity: {}",
+            io::Error::last_os_error()
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Err(error) = Self::set(&self.0) {
+            eprintln!("{error}");
+        }
+    }
 }
 
 /// Huge pages set aside, given back when dropped.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::{
     case::{Case, Need, Part, Scene, Site, State, case, words},
@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("stacks/program-replaced", &IN_USER_SPACE, |site| {
             program_gone(site, "sites-replaced")
         }),
+        case("stacks/programs-in-turn", &[Need::FirstBackend], in_turn),
         case("stacks/made-code", &IN_USER_SPACE, made),
         case("stacks/other-mounts", &OTHER_MOUNTS, |site| {
             elsewhere(site, "sites")
@@ -123,6 +124,39 @@ fn made(site: &Site) -> anyhow::Result<Scene> {
     Ok(Scene::workload(command, move |check, truth| {
         let _removed = PerfMaps::of(check);
         shares(check, &names, truth.site_bytes)
+    })
+    .with_options(&["--stacks"]))
+}
+
+/// Of a process that runs one program after another, each stack has the names of the program that it was
+/// taken of.
+fn in_turn(site: &Site) -> anyhow::Result<Scene> {
+    const PROGRAMS: u64 = 13;
+    // Large, so that the few small reads that a start makes are not much beside them.
+    const READ_BYTES: u64 = 524_309;
+    let file = site.data_in(State::Warm, READ_BYTES)?;
+    let [bytes, links] = [READ_BYTES, PROGRAMS - 1].map(|number| number.to_string());
+    let command = site.workload("exec-chain", &[&file, &bytes, &links]);
+    Ok(Scene::workload(command, move |check, truth| {
+        ensure!(truth.returned_bytes == PROGRAMS * READ_BYTES);
+        check.equal(&on(&file, "read"), "bytes_returned", truth.returned_bytes);
+        let recording = check.recording();
+        let by_workload = |stack: &&Stack| {
+            let named = |frame: &String| frame.contains("mmtrace_tests::workload");
+            let read = stack.path == "read" && stack.measure == "bytes_returned";
+            read && stack.frames.iter().any(named)
+        };
+        let stacks = recording.stacks.iter().filter(by_workload);
+        let found: u64 = stacks.map(|stack| stack.value).sum();
+        check.that(
+            found.abs_diff(truth.returned_bytes) * 50 <= truth.returned_bytes,
+            || {
+                let all = truth.returned_bytes;
+                format!("of {all} bytes {found}, but for 2 %, must have names of the workload")
+            },
+        );
+        add_up(check);
+        Ok(())
     })
     .with_options(&["--stacks"]))
 }
