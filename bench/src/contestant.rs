@@ -8,13 +8,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Btf;
+use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::empty::{self, Hook};
 use crate::workload::{self, Loop, Sample};
 
 /// Families of hooks: mmtrace's backends, and what bpftrace's programs hook to see the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Family {
     Fentry,
     Kprobe,
@@ -157,8 +158,9 @@ pub(crate) enum Contestant {
 }
 
 impl Contestant {
-    /// Everyone, in the tables' order.
-    pub(crate) fn all() -> Vec<Self> {
+    /// Everyone, in the tables' order: if that is wanted of one family only, who is of it, and the loop
+    /// alone.
+    pub(crate) fn all(family: Option<Family>) -> Vec<Self> {
         let mut all = vec![Self::Alone];
         for family in Family::ALL {
             all.extend([
@@ -172,7 +174,21 @@ impl Contestant {
             all.extend(Family::ALL.map(|family| Self::Bpftrace(family, figures)));
         }
         all.extend([Self::PerfTrace, Self::Strace]);
+        if family.is_some() {
+            all.retain(|each| *each == Self::Alone || each.family() == family);
+        }
         all
+    }
+
+    /// Whose hooks it uses, if they are of one family.
+    const fn family(self) -> Option<Family> {
+        match self {
+            Self::Empty(family)
+            | Self::Mmtrace(family)
+            | Self::Stacks(family)
+            | Self::Bpftrace(family, _) => Some(family),
+            Self::Alone | Self::Copying(_) | Self::PerfTrace | Self::Strace => None,
+        }
     }
 
     /// How many of a hundred chunks it runs: those that stop the target at each call run fewer.

@@ -41,6 +41,12 @@ pub(crate) struct Options {
     /// Also measure each of mmtrace's programs by itself.
     #[arg(long)]
     programs: bool,
+    /// Only this loop.
+    #[arg(long = "loop", value_name = "LOOP")]
+    only_loop: Option<Loop>,
+    /// Only this backend, and what its goals are measured by.
+    #[arg(long, value_name = "BACKEND")]
+    backend: Option<Family>,
 }
 
 /// What was measured.
@@ -51,7 +57,11 @@ pub(crate) struct Measured {
     pub(crate) disturbed: usize,
     pub(crate) faults_per_mapping: u64,
     pub(crate) start: Option<Start>,
-    /// For each loop and contestant, in their orders, what an operation took in each round.
+    /// What was done over and over.
+    pub(crate) loops: Vec<Loop>,
+    /// Who has watched that.
+    pub(crate) contestants: Vec<Contestant>,
+    /// For each loop and contestant, in these orders, what an operation took in each round.
     pub(crate) results: Vec<Vec<Result<Vec<Option<f64>>>>>,
     pub(crate) programs: Vec<ProgramsOf>,
 }
@@ -72,16 +82,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "attaching programs needs root: run this by sudo"
     );
     mount_tracing()?;
+    let loops: Vec<Loop> = (options.only_loop).map_or_else(|| Loop::ALL.into(), |only| vec![only]);
+    let contestants = Contestant::all(options.backend);
     let mut measured = Measured {
         counts_instructions: options.measuring.counts_instructions,
         rounds: options.measuring.rounds,
         disturbed: 0,
         faults_per_mapping: 0,
         start: None,
-        results: Loop::ALL
+        results: loops
             .iter()
-            .map(|_| Contestant::all().iter().map(|_| Ok(Vec::new())).collect())
+            .map(|_| contestants.iter().map(|_| Ok(Vec::new())).collect())
             .collect(),
+        loops,
+        contestants,
         programs: Vec::new(),
     };
     // First: see there.
@@ -105,8 +119,8 @@ impl Measured {
     /// Runs everyone in turn. Who fails in the first round cannot be had here.
     fn add_round(&mut self, arena: &Arena, chunks: usize) -> Result<()> {
         arena.write_file()?;
-        for (results, kind) in self.results.iter_mut().zip(Loop::ALL) {
-            for (times, contestant) in results.iter_mut().zip(Contestant::all()) {
+        for (results, &kind) in self.results.iter_mut().zip(&self.loops) {
+            for (times, &contestant) in results.iter_mut().zip(&self.contestants) {
                 let Ok(rounds) = times else { continue };
                 let sample = match arena.run(contestant, kind, chunks, false) {
                     Ok(sample) => sample,
@@ -139,8 +153,12 @@ impl Measured {
 
     fn add_programs(&mut self, arena: &Arena, chunks: usize) -> Result<()> {
         for family in Family::ALL {
-            for kind in Loop::ALL {
-                let Ok(sample) = arena.run(Contestant::Mmtrace(family), kind, chunks, true) else {
+            let mmtrace = Contestant::Mmtrace(family);
+            if !self.contestants.contains(&mmtrace) {
+                continue;
+            }
+            for &kind in &self.loops {
+                let Ok(sample) = arena.run(mmtrace, kind, chunks, true) else {
                     continue;
                 };
                 let empty = arena.run(Contestant::Empty(family), kind, chunks, true)?;

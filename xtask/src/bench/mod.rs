@@ -21,6 +21,12 @@ pub(crate) enum Task {
         /// Also measure each of mmtrace's kernel programs by itself.
         #[arg(long)]
         programs: bool,
+        /// Only this loop.
+        #[arg(long = "loop", value_name = "LOOP", value_parser = ["read4k", "read64k", "faults"])]
+        only_loop: Option<String>,
+        /// Only this backend, beside empty programs and bpftrace on the same hooks.
+        #[arg(long, value_name = "BACKEND", value_parser = ["fentry", "kprobe", "tracepoint"])]
+        backend: Option<String>,
     },
     /// Compare the ways to watch copies on a program that does little else, and `auto` with its budget.
     /// Prints Markdown.
@@ -40,9 +46,22 @@ pub(crate) enum Task {
 /// Measures it.
 pub(crate) fn run(task: &Task) -> Result<ExitCode> {
     match task {
-        Task::Overhead { place, programs } => {
-            let programs: &[&str] = if *programs { &["--programs"] } else { &[] };
-            place.measure("overhead", programs, Time::CountsInstructions)
+        Task::Overhead {
+            place,
+            programs,
+            only_loop,
+            backend,
+        } => {
+            let mut more = Vec::new();
+            if *programs {
+                more.push("--programs");
+            }
+            for (option, value) in [("--loop", only_loop), ("--backend", backend)] {
+                if let Some(value) = value {
+                    more.extend([option, value]);
+                }
+            }
+            place.measure("overhead", &more, Time::CountsInstructions)
         }
         Task::Budget {
             place,
