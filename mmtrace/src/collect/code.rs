@@ -48,6 +48,14 @@ impl Image {
             number: key.image,
         }
     }
+
+    /// The program of an event, whose number the kernel programs keep in 32 bits.
+    fn of_event(process: u64, image: u64) -> Self {
+        Self {
+            process,
+            number: image as u32,
+        }
+    }
 }
 
 /// How large stacks are, mostly: what is further away is none of the stack's.
@@ -126,10 +134,7 @@ impl Code {
         process: Option<&ProcessSeen>,
         file: Option<&FileSeen>,
     ) {
-        let image = Image {
-            process: event.process,
-            number: event.image as u32,
-        };
+        let image = Image::of_event(event.process, event.image);
         // Even if an event between was lost.
         self.running.insert(image.process, image.number);
         let mappings = Rc::make_mut(self.images.entry(image).or_default());
@@ -190,10 +195,7 @@ impl Code {
         let end = event.stack_pointer.saturating_add(stack.len() as u64);
         let (mut stack_pointer, mut frame_pointer) = (event.stack_pointer, event.frame_pointer);
         let mut instruction = event.instruction;
-        let image = Image {
-            process: event.process,
-            number: event.image as u32,
-        };
+        let image = Image::of_event(event.process, event.image);
         let mut callers = Vec::new();
         let mut whole = true;
         let is_beyond = |address: u64| address > end && address - end < LARGEST_STACK_BYTES;
@@ -436,6 +438,25 @@ mod tests {
             assert_eq!(function_at(&code, caller - 1), function.addr() as u64);
         }
         assert!(code.unwound(8).is_none());
+    }
+
+    #[test]
+    fn addresses_belong_to_the_program_that_was_run() {
+        let mut code = own_code();
+        let address = tell as *const () as u64;
+        let place = code.find(PROCESS, address);
+        assert!(place.is_some());
+        code.forked(3, 0, PROCESS.process);
+        assert_eq!(code.find(code.image(3), address), place);
+        code.executed(PROCESS.process);
+        let now = code.image(PROCESS.process);
+        assert_eq!(code.find(PROCESS, address), place);
+        assert_eq!(code.find(now, address), None);
+        // A child has what its parent runs, not what it has run.
+        code.forked(2, 0, PROCESS.process);
+        let child = code.image(2);
+        assert_eq!((child.process, child.number), (2, now.number));
+        assert_eq!(code.find(child, address), None);
     }
 
     #[test]
