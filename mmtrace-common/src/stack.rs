@@ -23,7 +23,7 @@ pub struct Frames {
 pub const ALL_KNOWN: u64 = u64::MAX;
 
 /// How many different stacks are kept: entries of the `FRAMES` map.
-pub const FRAMES_SLOTS: u32 = 8_192;
+pub const FRAMES_SLOTS: u32 = 32_768;
 
 /// Whose work has which stack: a key of the `STACKS` map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,7 +42,7 @@ pub struct StackKey {
 }
 
 /// How many of these are kept: entries of the `STACKS` map.
-pub const STACK_SLOTS: u32 = 16_384;
+pub const STACK_SLOTS: u32 = 65_536;
 
 /// Work that has a stack, each part times how many the one that was looked at stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
