@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
 use super::{
     conditions::Conditions,
@@ -351,8 +351,9 @@ impl Btf {
 fn read_kernel_btf() -> Result<Data, Refusal> {
     let read = || {
         let file = File::open(KERNEL_BTF)?;
+        // Private: the kernel refuses to share it (`btf_sysfs_vmlinux_mmap` in kernel/bpf/sysfs_btf.c).
         // SAFETY: the kernel's type information is constant for as long as the kernel runs.
-        match unsafe { Mmap::map(&file) } {
+        match unsafe { MmapOptions::new().map_copy_read_only(&file) } {
             Ok(data) => Ok(Data::Mapped(data)),
             Err(_) => std::fs::read(KERNEL_BTF).map(Data::Read),
         }
@@ -405,6 +406,15 @@ mod tests {
         data.extend([12, 0, 0, 0, 1, 0, 0, 0]);
         data.extend([0; 3]);
         assert!(Btf::parse(data).is_err());
+    }
+
+    #[test]
+    fn the_kernels_own_is_not_copied_where_it_can_be_mapped() {
+        let Ok(data) = read_kernel_btf() else {
+            return;
+        };
+        let mapped = matches!(data, Data::Mapped(_));
+        assert_eq!(mapped, crate::kernel::conditions::release() >= [6, 16]);
     }
 
     #[test]
