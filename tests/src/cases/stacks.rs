@@ -29,6 +29,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("stacks/program-replaced", &IN_USER_SPACE, |site| {
             program_gone(site, "sites-replaced")
         }),
+        case("stacks/rare-and-large", &[Need::FirstBackend], rare),
         case("stacks/programs-in-turn", &[Need::FirstBackend], in_turn),
         case("stacks/made-code", &IN_USER_SPACE, made),
         case("stacks/other-mounts", &OTHER_MOUNTS, |site| {
@@ -68,13 +69,12 @@ fn sites_scene(command: Vec<OsString>, file: PathBuf) -> Scene {
     .with_options(&["--stacks"])
 }
 
-/// The places with these names in them have these parts of what was read, and the sums are exact.
+/// As [`parts`], and enough stacks were taken.
 pub(super) fn shares(
     check: &mut Check<'_>,
     names: &[&str; 3],
     site_bytes: [u64; 3],
 ) -> anyhow::Result<()> {
-    let all_bytes: u64 = site_bytes.iter().sum();
     let recording = check.recording();
     let sampling = recording.stack_sampling();
     let sampling = sampling.context("nothing says how stacks were taken")?;
@@ -87,6 +87,15 @@ pub(super) fn shares(
             )
         },
     );
+    parts(check, names, site_bytes);
+    Ok(())
+}
+
+/// The places with these names in them have these parts of what was read, but for 2 % of all of it, and
+/// the sums are exact.
+fn parts(check: &mut Check<'_>, names: &[&str; 3], site_bytes: [u64; 3]) {
+    let all_bytes: u64 = site_bytes.iter().sum();
+    let recording = check.recording();
     for measure in ["bytes_returned", "copied_to_user_bytes"] {
         let of_measure = |stack: &&Stack| stack.path == "read" && stack.measure == measure;
         let stacks: Vec<_> = recording.stacks.iter().filter(of_measure).collect();
@@ -103,7 +112,20 @@ pub(super) fn shares(
         }
     }
     add_up(check);
-    Ok(())
+}
+
+/// A few large reads between many small ones count as what they are.
+fn rare(site: &Site) -> anyhow::Result<Scene> {
+    let file = sites_data(site)?;
+    let size = fs::metadata(&file)?.len().to_string();
+    let command = site.workload("rare-read", &[&file, &size]);
+    let names = SITES.map(|(name, _)| name);
+    Ok(Scene::workload(command, move |check, truth| {
+        check.equal(&on(&file, "read"), "bytes_returned", truth.returned_bytes);
+        parts(check, &names, truth.site_bytes);
+        Ok(())
+    })
+    .with_options(&["--stacks"]))
 }
 
 /// A program whose file is not there any more has its names nevertheless.

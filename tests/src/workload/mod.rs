@@ -78,6 +78,7 @@ const WORKLOADS: &[Workload] = &[
     workload("touch-part", "FILE FIRST STRIDE", heat::touch_part),
     workload("append", "FILE SIZE CALLS", heat::append),
     workload("far-read", "FILE", sites::far),
+    workload("rare-read", "FILE SIZE", sites::rare),
     workload("sites", "FILE CALLS", sites::sites),
     workload("sites-gone", "FILE CALLS", sites::gone),
     workload("sites-replaced", "FILE CALLS", sites::replaced),

@@ -81,6 +81,29 @@ pub(super) fn far(arguments: &mut Arguments) -> anyhow::Result<Truth> {
     Ok(truth)
 }
 
+/// Reads a little from one place many times, and a few times much from another.
+pub(super) fn rare(arguments: &mut Arguments) -> anyhow::Result<Truth> {
+    const CALLS: usize = 40_009;
+    const LARGE_EACH: usize = 3_001;
+    const LITTLE_BYTES: usize = 13;
+    let path = arguments.path()?;
+    let mut buffer = vec![0; arguments.number()?];
+    let file = sys::open(&path, libc::O_RDONLY)?;
+    let fd = file.as_raw_fd();
+    let mut truth = Truth::default();
+    let mut add = |site: usize, bytes, returned| {
+        truth.add(bytes, returned);
+        truth.site_bytes[site] += returned;
+    };
+    for call in 0..CALLS {
+        add(0, LITTLE_BYTES, site_small(fd, &mut buffer[..LITTLE_BYTES]));
+        if call % LARGE_EACH == 0 {
+            add(1, buffer.len(), site_large(fd, &mut buffer));
+        }
+    }
+    Ok(truth)
+}
+
 /// Bytes that a call of [`far`] reads.
 const FAR_READ_BYTES: usize = 3_001;
 
