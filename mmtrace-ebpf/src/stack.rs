@@ -112,13 +112,14 @@ pub(crate) fn call_ends(ctx: *mut c_void, thread: &mut Thread, path: u32, return
         return;
     }
     let [to_user, from_user] = thread.stacks.call_copied_bytes;
-    let times = if sampling::is_small(returned | to_user | from_user) {
+    let moved = returned.max(to_user).max(from_user);
+    let times = if sampling::is_small(moved) {
         thread.stacks.call_stands_for
     } else {
         1
     };
     thread.stacks.call_stands_for = 0;
-    if times == 0 || returned | to_user | from_user == 0 {
+    if times == 0 || moved == 0 {
         return;
     }
     let user = of_program(ctx, thread, Kind::Call);
@@ -144,8 +145,8 @@ pub(crate) fn faulted(ctx: *mut c_void, thread: &mut Thread, path: u32, major: b
     }
     let copied = thread.stacks.copied_in_kernel_bytes;
     thread.stacks.copied_in_kernel_bytes = 0;
-    // Those that wait for the disk are rare, and take long.
-    let times = if major {
+    // Those that wait for the disk or copy a huge page are rare, and take long.
+    let times = if major || !sampling::is_small(copied) {
         1
     } else {
         sampling::stands_for(thread, Slot::Fault)

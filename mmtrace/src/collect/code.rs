@@ -37,7 +37,7 @@ pub(super) struct Image {
     /// The process, as in the rows.
     pub process: u64,
     /// Which of its programs.
-    pub number: u32,
+    pub number: u64,
 }
 
 impl Image {
@@ -45,15 +45,7 @@ impl Image {
     pub(super) fn of(key: &StackKey) -> Self {
         Self {
             process: key.process,
-            number: key.image,
-        }
-    }
-
-    /// The program of an event, whose number the kernel programs keep in 32 bits.
-    fn of_event(process: u64, image: u64) -> Self {
-        Self {
-            process,
-            number: image as u32,
+            number: key.image.into(),
         }
     }
 }
@@ -69,7 +61,7 @@ pub(super) struct Code {
     rules: Option<Shared>,
     images: HashMap<Image, Rc<Mappings>>,
     /// Which program each process runs now.
-    running: HashMap<u64, u32>,
+    running: HashMap<u64, u64>,
     modules: HashMap<FileKey, Module>,
     /// The places whose rules were put there.
     rules_told: HashSet<CodePlace>,
@@ -134,7 +126,10 @@ impl Code {
         process: Option<&ProcessSeen>,
         file: Option<&FileSeen>,
     ) {
-        let image = Image::of_event(event.process, event.image);
+        let image = Image {
+            process: event.process,
+            number: event.image,
+        };
         // Even if an event between was lost.
         self.running.insert(image.process, image.number);
         let mappings = Rc::make_mut(self.images.entry(image).or_default());
@@ -195,7 +190,10 @@ impl Code {
         let end = event.stack_pointer.saturating_add(stack.len() as u64);
         let (mut stack_pointer, mut frame_pointer) = (event.stack_pointer, event.frame_pointer);
         let mut instruction = event.instruction;
-        let image = Image::of_event(event.process, event.image);
+        let image = Image {
+            process: event.process,
+            number: event.image,
+        };
         let mut callers = Vec::new();
         let mut whole = true;
         let is_beyond = |address: u64| address > end && address - end < LARGEST_STACK_BYTES;

@@ -413,8 +413,9 @@ mod tests {
         let Ok(data) = read_kernel_btf() else {
             return;
         };
-        let mapped = matches!(data, Data::Mapped(_));
-        assert_eq!(mapped, crate::kernel::conditions::release() >= [6, 16]);
+        // Older ones may have been given that too.
+        let can_be_mapped = crate::kernel::conditions::release() >= [6, 16];
+        assert!(!can_be_mapped || matches!(data, Data::Mapped(_)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Pages that the kernel copies for itself: copy on write.
 
-use std::{fs, io, path::Path};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, ensure};
 
@@ -8,6 +8,7 @@ use crate::{
     case::{Case, Need, Scene, Site, State, case},
     check::{Check, Rows, all_on, not_on, on},
     files,
+    workload::{Cpus, stay_on_one_cpu},
 };
 
 const COPIED: &str = "copied_in_kernel_bytes";
@@ -122,7 +123,7 @@ fn forked_mapping(site: &Site) -> anyhow::Result<Scene> {
 /// New memory is cleared, not copied, whether or not it was read before.
 fn unshared(site: &Site) -> anyhow::Result<Scene> {
     const PAGES: u64 = 1_511;
-    let pinned = Pinned::new()?;
+    let pinned = Pinned(stay_on_one_cpu()?);
     let command = site.workload("unshared", &[&PAGES.to_string()]);
     Ok(Scene::workload(command, move |check, truth| {
         ensure!(truth.touched_pages == 4 * PAGES);
@@ -200,50 +201,11 @@ fn by_children(check: &mut Check<'_>, rows: &Rows, expected: u64) -> Option<u64>
 /// to it, if something else has it still, as a batch of new pages has (`do_wp_page` in mm/memory.c). It
 /// empties the batch of the CPU that it is on (`shift_arg_pages` in fs/exec.c), which is another one
 /// than that of the page if the thread has moved between the two.
-struct Pinned(libc::cpu_set_t);
-
-impl Pinned {
-    fn new() -> anyhow::Result<Self> {
-        let before = Self::cpus()?;
-        // SAFETY: all zero is a set, of none.
-        let mut one: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-        // SAFETY: numbers within the sets.
-        let first =
-            (0..libc::CPU_SETSIZE as usize).find(|cpu| unsafe { libc::CPU_ISSET(*cpu, &before) });
-        // SAFETY: as above.
-        unsafe { libc::CPU_SET(first.context("a thread without CPUs")?, &mut one) };
-        Self::set(&one)?;
-        Ok(Self(before))
-    }
-
-    fn cpus() -> anyhow::Result<libc::cpu_set_t> {
-        // SAFETY: all zero is a set, of none.
-        let mut cpus = unsafe { std::mem::zeroed() };
-        // SAFETY: writes into the set, as large as it is.
-        let failed = unsafe { libc::sched_getaffinity(0, size_of_val(&cpus), &mut cpus) };
-        ensure!(
-            failed == 0,
-            "sched_getaffinity: {}",
-            io::Error::last_os_error()
-        );
-        Ok(cpus)
-    }
-
-    fn set(cpus: &libc::cpu_set_t) -> anyhow::Result<()> {
-        // SAFETY: reads the set, as large as it is.
-        let failed = unsafe { libc::sched_setaffinity(0, size_of_val(cpus), cpus) };
-        ensure!(
-            failed == 0,
-            "sched_setaffinity: {}",
-            io::Error::last_os_error()
-        );
-        Ok(())
-    }
-}
+struct Pinned(Cpus);
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if let Err(error) = Self::set(&self.0) {
+        if let Err(error) = self.0.allow() {
             eprintln!("{error}");
         }
     }

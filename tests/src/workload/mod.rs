@@ -35,6 +35,7 @@ pub(crate) use uring::can_be_had as can_have_a_ring;
 
 pub(crate) use sequence::{Plan, Step};
 pub(crate) use sites::SITES;
+pub(crate) use sys::{Cpus, stay_on_one_cpu};
 pub(crate) use sys::{c_string, signal};
 
 /// A workload: its name, the names of its arguments, and what it does.

@@ -296,10 +296,21 @@ pub(crate) fn exec_self(arguments: &[&OsStr]) -> anyhow::Error {
     io::Error::last_os_error().into()
 }
 
-/// Has this thread run on one processor from now on: one of those that it may run on.
-pub(crate) fn stay_on_one_cpu() -> io::Result<()> {
-    // SAFETY: `cpu_set_t` is plain data, for which zeros are a value; both calls get its size.
-    unsafe {
+/// Processors that a thread may run on.
+pub(crate) struct Cpus(libc::cpu_set_t);
+
+impl Cpus {
+    /// Lets this thread, and what it starts from now on, run on these.
+    pub(crate) fn allow(&self) -> io::Result<()> {
+        // SAFETY: reads the set, as large as it is.
+        done(unsafe { libc::sched_setaffinity(0, size_of_val(&self.0), &self.0) })
+    }
+}
+
+/// Has this thread run on one processor from now on: one of those that it may run on, which are told.
+pub(crate) fn stay_on_one_cpu() -> io::Result<Cpus> {
+    // SAFETY: `cpu_set_t` is plain data, for which zeros are a value; the call gets its size.
+    let (allowed, one) = unsafe {
         let mut allowed: libc::cpu_set_t = std::mem::zeroed();
         done(libc::sched_getaffinity(
             0,
@@ -311,8 +322,10 @@ pub(crate) fn stay_on_one_cpu() -> io::Result<()> {
         if let Some(cpu) = (0..cpus).find(|cpu| libc::CPU_ISSET(*cpu, &allowed)) {
             libc::CPU_SET(cpu, &mut one);
         }
-        done(libc::sched_setaffinity(0, size_of_val(&one), &one))
-    }
+        (allowed, one)
+    };
+    Cpus(one).allow()?;
+    Ok(Cpus(allowed))
 }
 
 /// `mlockall` of what is mapped now, until all of it is in memory: the kernel passes over what it cannot
